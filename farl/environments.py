@@ -1,0 +1,158 @@
+"""Tasks by id: how farl makes environments, and what it asks of them (docs/design.md, environment contract)."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from farl.configuration import Options
+from farl.errors import UserError
+from farl.types import State
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Which environment, and with which keyword arguments."""
+
+    id: str = "failurebench:FailureBench/BoundedPush-v0"
+    """Gymnasium id, with the module that registers it in front: module:Namespace/Name-v0"""
+
+    options: Options = field(default_factory=dict)
+    """keyword arguments of the environment, such as max_episode_steps=100"""
+
+    @property
+    def name(self) -> str:
+        """A short name for folders and tables: ``BoundedPush-v0``."""
+        return self.id.rpartition("/")[2].rpartition(":")[2]
+
+
+class Expert(Protocol):
+    """Scripted behaviour offered by an environment; serves one environment at a time."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw this episode's habits (an aim offset, a gain)."""
+        ...
+
+    def act(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The action for one observation."""
+        ...
+
+
+def make(task: TaskConfig, **extra: Any) -> gym.Env[Any, Any]:
+    """One environment of ``task``; raises UserError for an unknown id or option."""
+    spec = _spec(task)
+    try:
+        env: gym.Env[Any, Any] = gym.make(spec, disable_env_checker=True, **{**task.options, **extra})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"cannot make {task.id} with options {dict(task.options)}: {error}") from error
+    return env
+
+
+def make_vector(task: TaskConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    """``num_envs`` environments in this process that never reset by themselves (AutoresetMode.DISABLED)."""
+    spec = _spec(task)
+    if spec.vector_entry_point is None:
+        envs: VectorEnv[Any, Any, Any] = SyncVectorEnv(
+            [lambda: make(task)] * num_envs, autoreset_mode=AutoresetMode.DISABLED
+        )
+    else:
+        try:
+            envs = gym.make_vec(
+                spec,
+                num_envs=num_envs,
+                vectorization_mode="vector_entry_point",
+                vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+                **task.options,
+            )
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"cannot make {task.id} with options {dict(task.options)}: {error}") from error
+    _check_spaces(task, envs)
+    return envs
+
+
+def make_experts(task: TaskConfig, kind: str, count: int) -> list[Expert]:
+    """``count`` scripted experts of ``kind``; raises UserError if the task offers none of that kind."""
+    env = make(task)
+    kinds: tuple[str, ...] = tuple(getattr(env.unwrapped, "expert_kinds", ()))
+    if kind not in kinds:
+        env.close()
+        raise UserError(f"{task.id} has no scripted expert '{kind}'; it offers {', '.join(kinds) or 'none'}")
+    experts = [env.unwrapped.expert(kind) for _ in range(count)]   # type: ignore[attr-defined]
+    env.close()
+    return experts
+
+
+def reset_where(
+    envs: VectorEnv[Any, Any, Any], mask: NDArray[np.bool_], seeds: list[int]
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Start new episodes where ``mask`` is set, each from its own seed; the other rows are left as they are."""
+    obs, info = envs.reset(seed=seeds, options={"reset_mask": mask})
+    return obs, info
+
+
+def get_states(envs: VectorEnv[Any, Any, Any]) -> list[State] | None:
+    """The simulator states of all environments, or None where the task cannot give them."""
+    if hasattr(envs, "get_states"):
+        return list(envs.get_states())
+    singles = [env.unwrapped for env in getattr(envs, "envs", [])]
+    if not singles or not all(hasattr(env, "get_state") for env in singles):
+        return None
+    return [env.get_state() for env in singles]
+
+
+def set_states(envs: VectorEnv[Any, Any, Any], states: list[State]) -> None:
+    """Put every environment into the given state."""
+    if hasattr(envs, "set_states"):
+        envs.set_states(states)
+        return
+    for env, state in zip(envs.envs, states, strict=True):   # type: ignore[attr-defined]
+        env.unwrapped.set_state(state)
+
+
+def failure_flags(info: Mapping[str, Any], task: TaskConfig, num_envs: int) -> NDArray[np.bool_]:
+    """``info["failure"]`` of every environment; raises UserError where the environment does not report it."""
+    if "failure" not in info:
+        raise UserError(
+            f'{task.id} does not report info["failure"] at every step, so failures cannot be counted. Add a boolean '
+            f'info["failure"] (see docs/design.md, environment contract); `farl doctor --env {task.id}` checks an environment.'
+        )
+    return np.asarray(info["failure"], dtype=bool).reshape(num_envs)
+
+
+def column(info: Mapping[str, Any], key: str, num_envs: int, default: float) -> NDArray[np.float64]:
+    """A numeric info entry of every environment, ``default`` where the environment does not report it."""
+    if key not in info:
+        return np.full(num_envs, default)
+    return np.asarray(info[key], dtype=np.float64).reshape(num_envs)
+
+
+def _spec(task: TaskConfig) -> gym.envs.registration.EnvSpec:
+    module, _, name = task.id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        return gym.spec(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"cannot import module '{error.name}' named in the task id {task.id}") from error
+    except gym.error.Error as error:
+        near = difflib.get_close_matches(name, list(gym.registry), n=1, cutoff=0.4)
+        hint = f"; perhaps you meant {module + ':' if module else ''}{near[0]}" if near else ""
+        raise UserError(f"unknown task '{task.id}'{hint}. `farl list` shows the tasks.") from error
+
+
+def _check_spaces(task: TaskConfig, envs: VectorEnv[Any, Any, Any]) -> None:
+    action, obs = envs.single_action_space, envs.single_observation_space
+    if not isinstance(action, gym.spaces.Box) or action.shape is None or len(action.shape) != 1:
+        raise UserError(f"{task.id} has action space {action}; a Box(-1, 1, (n,)) is needed")
+    if not (np.allclose(action.low, -1) and np.allclose(action.high, 1)):
+        raise UserError(f"{task.id} has action bounds {action.low} to {action.high}; wrap it with RescaleAction to -1..1")
+    if not isinstance(obs, gym.spaces.Box) or obs.shape is None or len(obs.shape) != 1:
+        raise UserError(f"{task.id} has observation space {obs}; a flat Box is needed (wrap it with FlattenObservation)")
