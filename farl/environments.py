@@ -69,7 +69,7 @@ def make_vector(task: TaskConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
                 spec,
                 num_envs=num_envs,
                 vectorization_mode="vector_entry_point",
-                vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED},
+                autoreset_mode=AutoresetMode.DISABLED,
                 **task.options,
             )
         except (TypeError, ValueError, RuntimeError) as error:

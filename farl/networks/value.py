@@ -1,0 +1,40 @@
+"""State value and double action value, on the shared normaliser."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from farl.networks.mlp import EnsembleMLP, mlp
+from farl.networks.normalizer import Normalizer
+
+
+class ValueFunction(nn.Module):
+    """V(x) of standardised observations, in units of scaled reward."""
+
+    def __init__(self, normalizer: Normalizer, hidden: tuple[int, ...] = (256, 256)) -> None:
+        super().__init__()
+        self._normalizer = (normalizer,)
+        self.net = mlp([normalizer.feature_dim, *hidden, 1])
+
+    def forward(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, " b"]:
+        value: Tensor = self.net(self._normalizer[0].features(x))
+        return value.squeeze(-1)
+
+
+class DoubleQ(nn.Module):
+    """Two action values Q(x, a); take the smaller one."""
+
+    def __init__(self, normalizer: Normalizer, act_dim: int, hidden: tuple[int, ...] = (256, 256)) -> None:
+        super().__init__()
+        self._normalizer = (normalizer,)
+        self.net = EnsembleMLP([normalizer.feature_dim + act_dim, *hidden, 1], members=2)
+
+    def forward(self, x: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, "2 b"]:
+        both: Tensor = self.net(torch.cat([self._normalizer[0].features(x), action], dim=-1))
+        return both.squeeze(-1)
+
+    def smaller(self, x: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+        both: Tensor = self(x, action)
+        return both.amin(0)

@@ -1,0 +1,33 @@
+"""What every world model offers to the gate, the planner and off-policy evaluation."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class WorldModel(Protocol):
+    """Dynamics with failure heads, rolled out in a state ``z`` of its own choosing.
+
+    Observations are standardised (``x``); actions are those the environment executes, clipped to -1..1.
+    """
+
+    def encode(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b z"]:
+        """The model's state for an observation."""
+        ...
+
+    def decode(self, z: Float[Tensor, "b z"]) -> Float[Tensor, "b obs"]:
+        """The observation a policy would see in ``z``."""
+        ...
+
+    def step(
+        self, z: Float[Tensor, "b z"], action: Float[Tensor, "b act"]
+    ) -> tuple[Float[Tensor, "b z"], Float[Tensor, "k b"]]:
+        """The next state, and every head's logit that this very step violates (judged on the state it leads to)."""
+        ...
+
+    def reward(self, z: Float[Tensor, "b z"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+        """Expected scaled reward of the step."""
+        ...
