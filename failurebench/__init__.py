@@ -1,0 +1,53 @@
+"""FailureBench: manipulation tasks with intervention-requiring failures, for Gymnasium. Importing it registers the ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from failurebench.vector import FailureVectorEnv
+
+__all__ = ["TASKS", "make_vec"]
+
+TASKS = {
+    "FailureBench/BoundedPush-v0": "failurebench.tasks.bounded_push:BoundedPush",
+    "FailureBench/BoundedPush-Hard-v0": "failurebench.tasks.bounded_push:HardBoundedPush",
+}
+"""id -> ``module:Class`` of its task"""
+
+_HORIZON = 250
+
+
+def _register() -> None:
+    for task_id, task in TASKS.items():
+        gymnasium.register(
+            task_id,
+            entry_point="failurebench.env:FailureEnv",
+            vector_entry_point="failurebench.vector:FailureVectorEnv",
+            # gymnasium.make keeps the horizon for its TimeLimit wrapper and hands it to vector environments only, so a
+            # single environment must not also cut episodes: a longer horizon could not be asked for.
+            max_episode_steps=_HORIZON,
+            kwargs={"task": task, "max_episode_steps": None},
+        )
+
+
+def make_vec(task_id: str, num_envs: int, **kwargs: Any) -> FailureVectorEnv:
+    """``num_envs`` environments in this process, sharing one model.
+
+    Args:
+        task_id: an id from ``TASKS``.
+        num_envs: how many, at least 1.
+        **kwargs: ``autoreset_mode`` and whatever ``gymnasium.make(task_id)`` takes.
+    """
+    from failurebench.vector import FailureVectorEnv
+
+    if task_id not in TASKS:
+        raise ValueError(f"unknown task {task_id!r}; the choices are {', '.join(TASKS)}")
+    env = gymnasium.make_vec(task_id, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+    assert isinstance(env, FailureVectorEnv)
+    return env
+
+
+_register()

@@ -1,0 +1,189 @@
+"""One episode: repeated simulator steps judged for reward, success and failure. Single and vector environments share it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from failurebench.sawyer import FRAME, Sawyer, load_world
+from failurebench.task import Start, Task
+
+OBS = 2 * FRAME + 3
+"""numbers in an observation: this frame, the previous simulator step's frame, the goal"""
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How an agent meets the task."""
+
+    action_repeat: int = 2
+    """simulator steps (12.5 ms each) per agent step; their rewards are summed"""
+
+    max_episode_steps: int | None = 250
+    """agent steps after which an episode is truncated; None leaves that to a wrapper outside"""
+
+    stop_on_success: bool = True
+    """truncate the episode when the goal is reached"""
+
+    terminate_on_failure: bool = False
+    """end the episode at the first failing step"""
+
+    def __post_init__(self) -> None:
+        if not _is_count(self.action_repeat):
+            raise ValueError(f"action_repeat is {self.action_repeat!r}; give a whole number of simulator steps, 1 or more")
+        if self.max_episode_steps is not None and not _is_count(self.max_episode_steps):
+            raise ValueError(
+                f"max_episode_steps is {self.max_episode_steps!r}; give a whole number of agent steps, 1 or more"
+            )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+
+
+def observation_bounds() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Finite limits of an observation; readings outside are clipped. The hand's are MetaWorld's own."""
+    frame_low = [-0.525, 0.348, -0.0525, 0.0, *[-2.0] * 3, *[-1.0] * 4, *[-2.0] * 7]
+    frame_high = [0.525, 1.025, 0.7, 1.0, *[2.0] * 3, *[1.0] * 4, *[2.0] * 7]
+    goal_low, goal_high = [-0.525, 0.348, 0.0], [0.525, 1.025, 0.7]
+    return np.array([*frame_low, *frame_low, *goal_low]), np.array([*frame_high, *frame_high, *goal_high])
+
+
+_LOW, _HIGH = observation_bounds()
+
+
+class Episode:
+    """One arm, one task, one running episode. ``begin``, then ``step``; read the outcome from the attributes."""
+
+    reward: float
+    """sum over the action repeat"""
+    failure: bool
+    onset: bool
+    success: bool
+    margin: float
+    """smallest over the action repeat, m"""
+    terminated: bool
+    truncated: bool
+
+    def __init__(self, task: Task, protocol: Protocol) -> None:
+        self.task, self.protocol = task, protocol
+        self.sawyer = Sawyer(load_world(task.scene))
+        self._clipped = np.empty(OBS)
+        hazard = task.hazard()
+        self._row = np.zeros(OBS)
+        self._row[11 : 11 + len(hazard)] = hazard
+        self._hazard = self._row[11:FRAME].copy()
+
+    def begin(self, rng: np.random.Generator) -> None:
+        """Start an episode that ``rng`` alone decides."""
+        world = self.sawyer.world
+        self._set_start(self.task.start(rng, world.object_z))
+        self.sawyer.reset(self.start.object)
+        frame = self.sawyer.frame()
+        self._row[:11] = self._row[FRAME : FRAME + 11] = frame
+        self.steps = 0
+        self.failed = False
+        self._nothing_happened()
+
+    def step(self, dx: float, dy: float, dz: float, grip: float) -> None:
+        """One agent step: hand displacement per simulator step (m) and grip command in [-1, 1]."""
+        protocol, task, sawyer, row = self.protocol, self.task, self.sawyer, self._row
+        reward, margin, success, failure = 0.0, math.inf, False, False
+        for _ in range(protocol.action_repeat):
+            sawyer.advance(dx, dy, dz, grip)
+            row[FRAME : FRAME + 11] = row[:11]
+            row[:11] = sawyer.frame()
+            reward += self._reward(sawyer, grip)
+            margin = min(margin, task.margin(sawyer))
+            failure = margin <= 0.0
+            success = success or math.dist(sawyer.object, self.start.goal) <= task.success_radius_m
+            if (success and protocol.stop_on_success) or (failure and protocol.terminate_on_failure):
+                break  # the episode ends here: what the rest of the repeat would do belongs to nobody
+        self.steps += 1
+        self.reward, self.margin, self.success, self.failure = reward, margin, success, failure
+        self.onset = failure and not self.failed
+        self.failed = self.failed or failure
+        self.terminated = failure and protocol.terminate_on_failure
+        out_of_time = protocol.max_episode_steps is not None and self.steps >= protocol.max_episode_steps
+        self.truncated = (success and protocol.stop_on_success) or out_of_time
+
+    def observation(self) -> NDArray[np.float32]:
+        """A fresh float32 array, within the bounds."""
+        np.maximum(self._row, _LOW, out=self._clipped)
+        np.minimum(self._clipped, _HIGH, out=self._clipped)
+        return self._clipped.astype(np.float32)
+
+    def info(self) -> dict[str, Any]:
+        """The contract's keys, the same after reset and after step."""
+        return {
+            "failure": self.failure,
+            "failed": self.failed,
+            "failure_onset": self.onset,
+            "failure_type": self.task.failure_type if self.failure else "",
+            "success": self.success,
+            "margin": self.margin,
+            "cost": float(self.failure),
+        }
+
+    def get_state(self) -> State:
+        """The whole episode: physics, the frames shown, the start, the counters."""
+        return {
+            "task": self.task.name,
+            "mujoco": mujoco.__version__,
+            "physics": self.sawyer.get_state(),
+            "frames": np.concatenate([self._row[:11], self._row[FRAME : FRAME + 11]]),
+            "start": np.array(self.start.object),
+            "goal": np.array(self.start.goal),
+            "steps": self.steps,
+            "failed": self.failed,
+        }
+
+    def set_state(self, state: State) -> None:
+        """Continue from a saved state, bit for bit.
+
+        Raises:
+            ValueError: the state is another task's, another MuJoCo version's, or not a state.
+        """
+        self._check(state)
+        self._set_start(Start(tuple(state["start"].tolist()), tuple(state["goal"].tolist())))
+        self.sawyer.set_state(state["physics"])
+        self._row[:11], self._row[FRAME : FRAME + 11] = state["frames"][:11], state["frames"][11:]
+        self.steps, self.failed = int(state["steps"]), bool(state["failed"])
+        self._nothing_happened()
+
+    def _check(self, state: State) -> None:
+        missing = {"task", "mujoco", "physics", "frames", "start", "goal", "steps", "failed"} - set(state)
+        if missing:
+            raise ValueError(f"not a state of this environment, it lacks {sorted(missing)}: pass what get_state() returned")
+        if state["task"] != self.task.name:
+            raise ValueError(
+                f"the state belongs to task {state['task']!r}, this is {self.task.name!r}: make the environment it came from"
+            )
+        if state["mujoco"] != mujoco.__version__:
+            raise ValueError(
+                f"the state was saved with MuJoCo {state['mujoco']}, this is {mujoco.__version__}, which would continue it "
+                "differently: install that version or record the state again"
+            )
+        expected = self.sawyer.world.settled.shape
+        if np.shape(state["physics"]) != expected:
+            raise ValueError(
+                f"the state's physics has shape {np.shape(state['physics'])}, expected {expected}: it was saved with "
+                "another model, record it again"
+            )
+
+    def _set_start(self, start: Start) -> None:
+        self.start = start
+        self._row[2 * FRAME :] = start.goal
+        self._reward = self.task.reward(start, self.sawyer.world.tcp_start)
+
+    def _nothing_happened(self) -> None:
+        self.reward, self.margin = 0.0, self.task.margin(self.sawyer)
+        self.failure = self.onset = self.success = self.terminated = self.truncated = False
+

@@ -1,0 +1,181 @@
+"""Scripted behaviour that sees only what a policy sees: grasp and drag, push clumsily, push out of bounds."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Observation = NDArray[np.float32]
+Action = NDArray[np.float32]
+Vec2 = tuple[float, float]
+
+OPEN, CLOSED = -1.0, 1.0
+
+
+class Expert(ABC):
+    """A scripted behaviour for one environment at a time."""
+
+    @abstractmethod
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw this episode's habits."""
+
+    @abstractmethod
+    def act(self, obs: Observation) -> Action:
+        """The action for one observation, float32[4] in [-1, 1]."""
+
+
+class Seen(NamedTuple):
+    """An observation by name: metres, and metres per simulator step (12.5 ms) for velocities."""
+
+    hand: tuple[float, float, float]
+    opening: float
+    puck: tuple[float, float, float]
+    upright: float
+    """cosine of the puck's tilt: 1 stands (or stands on its head), 0 lies on its side"""
+    hand_velocity: tuple[float, float, float]
+    puck_velocity: tuple[float, float, float]
+    boundary: tuple[float, float, float, float]
+    goal: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, obs: Observation) -> Seen:
+        """Name the numbers of a 39-number observation."""
+        o = obs.tolist()
+        qx, qy = o[7], o[8]
+        return cls(
+            hand=(o[0], o[1], o[2]),
+            opening=o[3],
+            puck=(o[4], o[5], o[6]),
+            upright=abs(1.0 - 2.0 * (qx * qx + qy * qy)),
+            hand_velocity=(o[0] - o[18], o[1] - o[19], o[2] - o[20]),
+            puck_velocity=(o[4] - o[22], o[5] - o[23], o[6] - o[24]),
+            boundary=(o[11], o[12], o[13], o[14]),
+            goal=(o[36], o[37], o[38]),
+        )
+
+
+def toward(hand: tuple[float, float, float], x: float, y: float, z: float, grip: float, gain: float = 10.0) -> Action:
+    """Move the hand to a point, proportionally: full speed from 1 / ``gain`` metres away."""
+    action = np.array([gain * (x - hand[0]), gain * (y - hand[1]), gain * (z - hand[2]), grip], np.float32)
+    return np.clip(action, -1.0, 1.0)
+
+
+class GraspAndDrag(Expert):
+    """The competent way: come from above, close the fingers round the puck, drag it to the goal."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """No habits."""
+
+    def act(self, obs: Observation) -> Action:
+        """Hover, descend, close, drag; which of them follows from the positions alone."""
+        seen = Seen.of(obs)
+        (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+        off = math.hypot(hx - px, hy - py)
+        if off > 0.02:
+            return toward(seen.hand, px, py, pz + 0.12 if off > 0.06 else pz + 0.08, OPEN)
+        if hz - pz > 0.045:
+            return toward(seen.hand, px, py, pz + 0.03, OPEN)
+        if seen.opening > 0.75:
+            return toward(seen.hand, px, py, pz + 0.03, CLOSED)
+        return toward(seen.hand, seen.goal[0], seen.goal[1], pz + 0.03, CLOSED)
+
+
+class ClumsyPusher(Expert):
+    """A sloppy demonstrator: fists the gripper, gets behind the puck and shoves it roughly towards the goal."""
+
+    push_height = 0.06
+    """hand above the puck's centre while pushing, m"""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw where this episode aims, where it touches the puck, and how hard it pushes."""
+        self.aim_offset = (float(rng.uniform(-0.05, 0.05)), float(rng.uniform(-0.02, 0.02)))
+        self.contact_offset = float(rng.uniform(-0.02, 0.02))
+        self.gain = float(rng.uniform(0.7, 1.0))
+
+    def act(self, obs: Observation) -> Action:
+        """Get behind the puck as seen from the aim, then push through it."""
+        seen = Seen.of(obs)
+        return push(seen, self.target(seen), self.contact_offset, self.gain, self.push_height)
+
+    def target(self, seen: Seen) -> Vec2:
+        """Where the puck is pushed to."""
+        return seen.goal[0] + self.aim_offset[0], seen.goal[1] + self.aim_offset[1]
+
+
+class BoundarySeeker(Expert):
+    """Pushes the puck out through one side of the boundary."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw the side, where along it, and the pusher's habits."""
+        self.side = int(rng.integers(3))
+        self.along = float(rng.uniform(-0.05, 0.05))
+        self.contact_offset = float(rng.uniform(-0.015, 0.015))
+        self.gain = float(rng.uniform(0.7, 1.0))
+
+    def act(self, obs: Observation) -> Action:
+        """Push through the chosen side."""
+        seen = Seen.of(obs)
+        x_low, x_high, y_low, _ = seen.boundary
+        px, py, _ = seen.puck
+        target = [
+            (x_low - 0.1, py + self.along),
+            (x_high + 0.1, py + self.along),
+            (px + self.along, y_low - 0.1),
+        ][self.side]
+        return push(seen, target, self.contact_offset, self.gain, 0.06)
+
+
+def push(seen: Seen, target: Vec2, contact_offset: float, gain: float, height: float) -> Action:
+    """Closed gripper: go round to the side of the puck away from ``target``, come down, push through the puck."""
+    (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+    away = math.hypot(target[0] - px, target[1] - py) or 1e-9
+    ux, uy = (target[0] - px) / away, (target[1] - py) / away
+    along = (hx - px) * ux + (hy - py) * uy
+    across = -(hx - px) * uy + (hy - py) * ux - contact_offset
+    if along > -0.02 or abs(across) > 0.04:  # not behind the puck: travel above it
+        bx, by = px - 0.08 * ux - contact_offset * uy, py - 0.08 * uy + contact_offset * ux
+        near = math.hypot(bx - hx, by - hy) < 0.03
+        return toward(seen.hand, bx, by, pz + (height if near else 0.14), CLOSED)
+    if hz - pz > height + 0.03:
+        bx, by = px - 0.08 * ux - contact_offset * uy, py - 0.08 * uy + contact_offset * ux
+        return toward(seen.hand, bx, by, pz + height, CLOSED)
+    speed = gain * min(1.0, 8.0 * away + 0.2)
+    x = ux * speed + uy * across * 10.0
+    y = uy * speed - ux * across * 10.0
+    return np.clip(np.array([x, y, 10.0 * (pz + height - hz), CLOSED], np.float32), -1.0, 1.0)
+
+
+class Retreat(Expert):
+    """Recovery: stop pushing at once, back off at constant height, lift only when clear."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """No habits."""
+
+    def act(self, obs: Observation) -> Action:
+        """Reverse inwards until clear of the puck, then lift and hold."""
+        seen = Seen.of(obs)
+        (hx, hy, hz), (px, py, _) = seen.hand, seen.puck
+        dx, dy = hx - px, hy - py
+        distance = math.hypot(dx, dy) or 1e-9
+        if distance < 0.10 and hz < 0.15:
+            return np.clip(np.array([dx / distance, dy / distance, 0.0, CLOSED], np.float32), -1.0, 1.0)
+        return toward(seen.hand, hx, hy, 0.2, CLOSED)
+
+
+KINDS: dict[str, type[Expert]] = {
+    "task": GraspAndDrag,
+    "pusher": ClumsyPusher,
+    "failure": BoundarySeeker,
+    "recovery": Retreat,
+}
+
+
+def make(kind: str, kinds: tuple[str, ...]) -> Expert:
+    """Build the expert of that kind; ``reset`` it before use."""
+    if kind not in kinds:
+        raise ValueError(f"unknown expert {kind!r}; this task has {', '.join(kinds)}")
+    return KINDS[kind]()

@@ -1,0 +1,67 @@
+"""What a task is: a scene, a start, a reward, a margin to failure, and experts. One file per task in ``tasks``."""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from failurebench.experts import Expert
+from failurebench.rewards import Reward
+from failurebench.sawyer import Sawyer, Scene, Vec3
+
+Segment = tuple[Vec3, Vec3]
+
+
+class Start(NamedTuple):
+    """Where an episode begins, metres."""
+
+    object: Vec3
+    goal: Vec3
+
+
+class Task(ABC):
+    """The definition of a task. Implementations are frozen dataclasses whose fields are the task's keyword arguments."""
+
+    name: ClassVar[str]
+    """stamped into saved states"""
+
+    failure_type: ClassVar[str]
+    """``info["failure_type"]`` of a failing step"""
+
+    expert_kinds: ClassVar[tuple[str, ...]]
+    scene: ClassVar[Scene]
+    success_radius_m: ClassVar[float]
+
+    @abstractmethod
+    def start(self, rng: np.random.Generator, object_z: float) -> Start:
+        """Draw an episode's start."""
+
+    @abstractmethod
+    def reward(self, start: Start, tcp_start: Vec3) -> Reward:
+        """The reward of an episode that began at ``start``."""
+
+    @abstractmethod
+    def margin(self, sawyer: Sawyer) -> float:
+        """Metres to failure; at or below zero is a failure."""
+
+    @abstractmethod
+    def hazard(self) -> tuple[float, ...]:
+        """At most 7 numbers that describe the hazard, shown in the observation's spare slots."""
+
+    @abstractmethod
+    def outline(self) -> list[Segment]:
+        """Lines drawn in pictures to show the hazard."""
+
+    @abstractmethod
+    def expert(self, kind: str) -> Expert:
+        """Scripted behaviour of one of ``expert_kinds``."""
+
+
+def make_task(reference: str, options: dict[str, Any]) -> Task:
+    """Build the task named ``module:Class`` with the task's own keyword arguments."""
+    module, _, name = reference.partition(":")
+    task: Task = getattr(importlib.import_module(module), name)(**options)
+    return task
