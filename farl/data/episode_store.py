@@ -67,14 +67,16 @@ def write_episodes(
         raise ValueError("a dataset needs at least one episode, and every episode at least one step")
     train = _choose_training(len(episodes), train_fraction, np.random.default_rng(rng_seed))
 
-    def write(temporary: Path) -> None:
-        try:
-            with h5py.File(temporary, "w") as file:
-                _write_file(file, episodes, attrs, train)
-        except RuntimeError as error:   # HDF5 reports a disk that fills up at closing time this way
-            raise OSError(f"HDF5 could not finish the file ({error})") from error
+    # Made in memory and written in one go: HDF5 crashes the whole process when a disk fills up under it.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        _write_file(file, episodes, attrs, train)
+        file.flush()
+        image = file.id.get_file_image()
+    write_atomically(path, lambda temporary: _write_bytes(temporary, image))
 
-    write_atomically(path, write)
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def read_episodes(
