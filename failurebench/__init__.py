@@ -1,4 +1,4 @@
-"""FailureBench: manipulation tasks with intervention-requiring failures, for Gymnasium. Importing it registers the ids."""
+"""FailureBench: manipulation tasks with intervention-requiring failures. Importing it registers their Gymnasium ids."""
 
 from __future__ import annotations
 

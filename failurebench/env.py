@@ -1,9 +1,9 @@
-"""FailureBench tasks as a Gymnasium environment that says, at every step, whether a person would have had to step in."""
+"""A task as a Gymnasium environment that says, at every step, whether a person would have had to step in."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -25,13 +25,13 @@ Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
 
 
-def observation_space() -> Box:
+def observation_space() -> Any:
     """39 finite float32 numbers, see ``docs/tasks``."""
     low, high = observation_bounds()
     return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
 
 
-def action_space() -> Box:
+def action_space() -> Any:
     """Hand displacement x, y, z (1 = 1 cm per simulator step) and gripper (1 closes, -1 opens)."""
     return Box(-1.0, 1.0, (4,), np.float32)
 
@@ -52,7 +52,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         ValueError: an argument that cannot be meant, naming it and a cure.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012 (as in the base)
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         self.task = make_task(task, options)
         self.protocol = Protocol(action_repeat, max_episode_steps, stop_on_success, terminate_on_failure)
         self.render_mode = render_mode
-        self.metadata = {**type(self).metadata, "render_fps": RENDER_FPS // action_repeat}  # type: ignore[misc]
+        self.metadata = {**type(self).metadata, "render_fps": RENDER_FPS // action_repeat}
         self.observation_space, self.action_space = observation_space(), action_space()
         self._episode = Episode(self.task, self.protocol)
         self._begun = False
@@ -111,7 +111,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         return self._episode.get_state()
 
     def set_state(self, state: State) -> None:
-        """Continue an episode that ``get_state`` saved: the same actions then give the same observations, bit for bit."""
+        """Continue a saved episode: the same actions then give the same observations, bit for bit."""
         self._episode.set_state(state)
         self._begun = True
 
@@ -119,7 +119,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         """The current observation, for use after ``set_state``."""
         return self._episode.observation()
 
-    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> Any:
         """A 480x480 picture with the hazard outlined, or None without ``render_mode="rgb_array"``."""
         if self.render_mode is None:
             return None
@@ -156,7 +156,7 @@ def displacement(actions: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.fl
     """Actions in [-1, 1] as metres per simulator step (x, y, z) and grip command, checked and clipped."""
     commands = np.array(actions, dtype=np.float32)
     if commands.shape != shape:
-        raise ValueError(f"the action has shape {commands.shape}, expected {shape}: x, y, z and gripper, each in [-1, 1]")
+        raise ValueError(f"the action has shape {commands.shape}, expected {shape}: x, y, z and gripper in [-1, 1]")
     if not math.isfinite(commands.sum()):
         raise ValueError(f"the action {commands.tolist()} is not finite: give numbers in [-1, 1]")
     np.maximum(commands, np.float32(-1), out=commands)

@@ -1,4 +1,4 @@
-"""One episode: repeated simulator steps judged for reward, success and failure. Single and vector environments share it."""
+"""One episode, judged for reward, success and failure; single and vector environments share it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if not _is_count(self.action_repeat):
-            raise ValueError(f"action_repeat is {self.action_repeat!r}; give a whole number of simulator steps, 1 or more")
+            raise ValueError(f"action_repeat is {self.action_repeat!r}; give a whole number, 1 or more")
         if self.max_episode_steps is not None and not _is_count(self.max_episode_steps):
             raise ValueError(
                 f"max_episode_steps is {self.max_episode_steps!r}; give a whole number of agent steps, 1 or more"
@@ -45,7 +45,7 @@ class Protocol:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
 def observation_bounds() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -161,14 +161,14 @@ class Episode:
     def _check(self, state: State) -> None:
         missing = {"task", "mujoco", "physics", "frames", "start", "goal", "steps", "failed"} - set(state)
         if missing:
-            raise ValueError(f"not a state of this environment, it lacks {sorted(missing)}: pass what get_state() returned")
+            raise ValueError(f"the state lacks {sorted(missing)}: pass what get_state() returned")
         if state["task"] != self.task.name:
             raise ValueError(
-                f"the state belongs to task {state['task']!r}, this is {self.task.name!r}: make the environment it came from"
+                f"the state is from task {state['task']!r}, this is {self.task.name!r}: make the task it came from"
             )
         if state["mujoco"] != mujoco.__version__:
             raise ValueError(
-                f"the state was saved with MuJoCo {state['mujoco']}, this is {mujoco.__version__}, which would continue it "
+                f"the state was saved with MuJoCo {state['mujoco']}, this is {mujoco.__version__}, which may go on "
                 "differently: install that version or record the state again"
             )
         expected = self.sawyer.world.settled.shape

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from failurebench.sawyer import Sawyer, Vec3
 
 Reward = Callable[[Sawyer, float], float]
 """(world after the step, grip command) -> reward of one simulator step"""
+
+Degree = Any
+"""a number in [0, 1], float or NumPy scalar"""
 
 GOAL_REWARD = 10.0
 SUCCESS_RADIUS_M = 0.05
@@ -30,7 +36,7 @@ def long_tail(x: float, low: float, high: float, margin: float) -> float:
     return 1.0 / (9.0 * distance * distance + 1.0)  # 9 = 1 / 0.1 - 1
 
 
-def both(a: float, b: float) -> float:
+def both(a: Degree, b: Degree) -> Degree:
     """Hamacher product: a smooth "and" of two degrees in [0, 1]."""
     total = a + b - a * b
     return a * b / total if total > 0.0 else 0.0
@@ -56,11 +62,12 @@ def push_reward(object_start: Vec3, goal: Vec3, tcp_start: Vec3) -> Reward:
         caged_y = both(pad_closeness(sawyer.left_pad_y, y), pad_closeness(sawyer.right_pad_y, y))
         caged_xz = long_tail(math.hypot(tcp[0] - x, tcp[2] - z), 0.0, _CAGE_XZ_M, cage_margin)
         caged = both(caged_y, caged_xz)
-        squeezed = min(max(grip, 0.0), 1.0) if caged > _SQUEEZE_ABOVE else 0.0
+        # Stock multiplies a float32 action in here and NumPy keeps the rest of its sum in float32: so do we.
+        squeezed = np.float32(min(grip, 1.0)) if caged > _SQUEEZE_ABOVE and grip > 0.0 else 0.0
         grasped = both(caged, squeezed) + caged  # twice their mean
         if math.dist(sawyer.object, tcp) < _HELD_RADIUS_M and sawyer.opening > 0.0:
             in_place = long_tail(goal_distance, 0.0, SUCCESS_RADIUS_M, goal_distance_start)
-            return 1.0 + 2.0 * grasped + 5.0 * in_place
-        return grasped
+            grasped += 1.0 + grasped + 5.0 * in_place
+        return float(grasped)
 
     return reward

@@ -18,7 +18,7 @@ FRAME_SKIP = 5
 """physics steps (2.5 ms each) per simulator step: control runs at 80 Hz"""
 
 ACTION_SCALE = np.float32(0.01)
-"""metres the hand's target moves per simulator step at full action; float32, because stock scales float32 actions in float32"""
+"""metres the hand's target moves per simulator step at full action; float32 because stock multiplies in float32"""
 
 FRAME = 18
 """numbers in one observation frame: hand 3, gripper 1, object 3, quaternion 4, spare 7"""
@@ -123,7 +123,7 @@ class Sawyer:
         self._read()
 
     def advance(self, dx: float, dy: float, dz: float, grip: float) -> None:
-        """One simulator step (12.5 ms): shift the hand's target by metres, drive the fingers with ``grip`` in [-1, 1]."""
+        """One simulator step (12.5 ms): shift the hand's target by metres, drive the fingers by ``grip``, -1 to 1."""
         x, y, z = self._mocap.tolist()
         low, high = self.world.scene.hand_low, self.world.scene.hand_high
         self._mocap[:] = (

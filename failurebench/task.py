@@ -23,7 +23,7 @@ class Start(NamedTuple):
 
 
 class Task(ABC):
-    """The definition of a task. Implementations are frozen dataclasses whose fields are the task's keyword arguments."""
+    """The definition of a task; a frozen dataclass whose fields are the task's keyword arguments."""
 
     name: ClassVar[str]
     """stamped into saved states"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -40,7 +40,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
     The other arguments are those of ``FailureEnv``.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # type: ignore[misc]
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012 (as in the base)
     single_observation_space: Box
     single_action_space: Box
 
@@ -62,7 +62,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
             raise ValueError(f"num_envs is {num_envs!r}; give 1 or more")
         self.num_envs, self.render_mode = num_envs, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {  # type: ignore[misc]
+        self.metadata = {
             **type(self).metadata,
             "render_fps": RENDER_FPS // action_repeat,
             "autoreset_mode": self.autoreset_mode,
@@ -185,7 +185,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(ended):
             final_obs[i] = self._observations[i].copy()
-        final = {"final_obs": final_obs, "_final_obs": ended.copy()}
+        final: dict[str, Any] = {"final_obs": final_obs, "_final_obs": ended.copy()}
         final |= {"final_info": self._infos(ended), "_final_info": ended.copy()}
         for i in np.flatnonzero(ended):
             self._begin(int(i), None)
