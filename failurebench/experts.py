@@ -15,6 +15,12 @@ Vec2 = tuple[float, float]
 
 OPEN, CLOSED = -1.0, 1.0
 
+CLEAR_ABOVE_M = 0.11
+"""height of the hand over the puck's centre at which the fingers pass above it"""
+
+CLEAR_BESIDE_M = 0.075
+"""horizontal distance of hand and puck at which a lifted finger no longer drags on it"""
+
 
 class Expert(ABC):
     """A scripted behaviour for one environment at a time."""
@@ -136,17 +142,31 @@ def push(seen: Seen, target: Vec2, contact_offset: float, gain: float, height: f
     ux, uy = (target[0] - px) / away, (target[1] - py) / away
     along = (hx - px) * ux + (hy - py) * uy
     across = -(hx - px) * uy + (hy - py) * ux - contact_offset
-    if along > -0.02 or abs(across) > 0.04:  # not behind the puck: travel above it
-        bx, by = px - 0.08 * ux - contact_offset * uy, py - 0.08 * uy + contact_offset * ux
-        near = math.hypot(bx - hx, by - hy) < 0.03
-        return toward(seen.hand, bx, by, pz + (height if near else 0.14), CLOSED)
-    if hz - pz > height + 0.03:
-        bx, by = px - 0.08 * ux - contact_offset * uy, py - 0.08 * uy + contact_offset * ux
-        return toward(seen.hand, bx, by, pz + height, CLOSED)
+    if along > -0.02 or abs(across) > 0.04 or hz - pz > height + 0.03:
+        return go_behind(seen, px - 0.08 * ux - contact_offset * uy, py - 0.08 * uy + contact_offset * ux, height)
     speed = gain * min(1.0, 8.0 * away + 0.2)
     x = ux * speed + uy * across * 10.0
     y = uy * speed - ux * across * 10.0
     return np.clip(np.array([x, y, 10.0 * (pz + height - hz), CLOSED], np.float32), -1.0, 1.0)
+
+
+def go_behind(seen: Seen, x: float, y: float, height: float) -> Action:
+    """Bring the fist down at (x, y) beside the puck without touching the puck on the way."""
+    (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+    if math.hypot(x - hx, y - hy) < 0.03:
+        return toward(seen.hand, x, y, pz + height, CLOSED)
+    if hz - pz > CLEAR_ABOVE_M:
+        return toward(seen.hand, x, y, pz + CLEAR_ABOVE_M + 0.03, CLOSED)
+    if math.hypot(hx - px, hy - py) < CLEAR_BESIDE_M:
+        return back_off(seen, hz)  # lifting while touching drags the puck's edge up and tips it
+    return toward(seen.hand, hx, hy, pz + CLEAR_ABOVE_M + 0.03, CLOSED)
+
+
+def back_off(seen: Seen, z: float) -> Action:
+    """Full speed away from the puck at height ``z``."""
+    dx, dy = seen.hand[0] - seen.puck[0], seen.hand[1] - seen.puck[1]
+    distance = math.hypot(dx, dy) or 1e-9
+    return np.clip(np.array([dx / distance, dy / distance, 10.0 * (z - seen.hand[2]), CLOSED], np.float32), -1.0, 1.0)
 
 
 class Retreat(Expert):
