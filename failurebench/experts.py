@@ -81,8 +81,8 @@ class GraspAndDrag(Expert):
         seen = Seen.of(obs)
         (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
         off = math.hypot(hx - px, hy - py)
-        if off > 0.02:
-            return toward(seen.hand, px, py, pz + 0.12 if off > 0.06 else pz + 0.08, OPEN)
+        if off > 0.03 or (off > 0.02 and hz - pz > 0.06):
+            return toward(seen.hand, px, py, pz + (0.12 if off > 0.06 else 0.08), OPEN)
         if hz - pz > 0.045:
             return toward(seen.hand, px, py, pz + 0.03, OPEN)
         if seen.opening > 0.75:
@@ -93,7 +93,7 @@ class GraspAndDrag(Expert):
 class ClumsyPusher(Expert):
     """A sloppy demonstrator: fists the gripper, gets behind the puck and shoves it roughly towards the goal."""
 
-    push_height = 0.06
+    push_height = 0.035
     """hand above the puck's centre while pushing, m"""
 
     def reset(self, rng: np.random.Generator) -> None:
@@ -132,7 +132,7 @@ class BoundarySeeker(Expert):
             (x_high + 0.1, py + self.along),
             (px + self.along, y_low - 0.1),
         ][self.side]
-        return push(seen, target, self.contact_offset, self.gain, 0.06)
+        return push(seen, target, self.contact_offset, self.gain, 0.035)
 
 
 def push(seen: Seen, target: Vec2, contact_offset: float, gain: float, height: float) -> Action:
