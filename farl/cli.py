@@ -1,0 +1,201 @@
+"""The ``farl`` program: one verb per job. The composition root: only here does farl know which tasks exist.
+
+``farl --help`` answers at once because nothing heavy is imported before a verb runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from farl import __version__
+from farl.errors import UserError
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit status; what the user can mend is one line on stderr, never a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UserError as error:
+        return _say(str(error), 2)
+    except KeyboardInterrupt:
+        return _say("stopped; running the same command again continues where it was", 130)
+    except BrokenPipeError:   # `farl list | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        place = f" while writing {error.filename}" if error.filename else ""
+        return _say(f"the disk is full{place}; free space and run the same command again, it continues", 2)
+
+
+def _say(message: str, status: int) -> int:
+    print(f"farl: {message}", file=sys.stderr)
+    return status
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"farl {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in _VERBS:
+        near = difflib.get_close_matches(verb, _VERBS, n=1, cutoff=0.5)
+        hint = f"perhaps you meant `farl {near[0]}`" if near else f"the verbs are {', '.join(_VERBS)}"
+        raise UserError(f"unknown verb '{verb}'; {hint}")
+    if verb not in ("doctor", "report"):
+        _check_rendering_choice()
+    _, run = _VERBS[verb]
+    return run(rest)
+
+
+def _check_rendering_choice() -> None:
+    """MuJoCo cannot even be imported when ``MUJOCO_GL`` names a backend that does not work: say so in one line."""
+    chosen = os.environ.get("MUJOCO_GL")
+    if not chosen:
+        return
+    try:
+        importlib.import_module("mujoco")
+    except Exception as error:   # each backend fails in its own way, some with AttributeError
+        cure = "unset it, or install what `farl doctor` names"
+        raise UserError(f"rendering with MUJOCO_GL={chosen} does not work here ({error}); {cure}") from error
+
+
+def _usage() -> str:
+    verbs = "\n".join(f"  {verb:<9} {summary}" for verb, (summary, _) in _VERBS.items())
+    return (
+        "usage: farl VERB [CONFIG.yaml] [--flag value ...]\n\n"
+        "Failure-aware offline-to-online reinforcement learning.\n\n"
+        f"verbs:\n{verbs}\n\n"
+        "`farl VERB --help` lists a verb's flags; configs/ holds ready configurations, and flags win over them.\n"
+        "First steps: farl doctor; farl compare configs/quickstart.yaml"
+    )
+
+
+def _doctor(argv: list[str]) -> int:
+    from farl import doctor
+    from farl.configuration import load
+
+    config = load(doctor.DoctorConfig, argv, "farl doctor", _VERBS["doctor"][0])
+    if not config.env:
+        return doctor.show(doctor.check_machine())
+    _check_rendering_choice()
+    from farl.contract import check_environment
+
+    return doctor.show(check_environment(_full_id(config.env), config.options))
+
+
+def _list(argv: list[str]) -> int:
+    if argv:
+        return _brief_usage("farl list", "list", argv)
+    from farl.listing import show
+
+    show(_tasks())
+    return 0
+
+
+def _play(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.play import PlayConfig, play
+
+    if argv and not argv[0].startswith("-") and not argv[0].endswith(".yaml"):
+        argv = ["--env", _full_id(argv[0]), *argv[1:]]
+    about = f"{_VERBS['play'][0]}\n\nShort form: farl play ENV_ID [--flag value ...]"
+    video = play(load(PlayConfig, argv, "farl play", about))
+    if video is not None:
+        print(video)
+    return 0
+
+
+def _demos(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.offline.demos import DemosConfig, collect
+
+    print(collect(load(DemosConfig, argv, "farl demos", _VERBS["demos"][0])))
+    return 0
+
+
+def _offline(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.offline.pipeline import OfflineConfig, train
+
+    print(train(load(OfflineConfig, argv, "farl offline", _VERBS["offline"][0])))
+    return 0
+
+
+def _online(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.online.run import OnlineConfig, run
+
+    print(run(load(OnlineConfig, argv, "farl online", _VERBS["online"][0])))
+    return 0
+
+
+def _compare(argv: list[str]) -> int:
+    from farl.compare.study import StudyConfig, compare
+    from farl.configuration import load
+
+    print(compare(load(StudyConfig, argv, "farl compare", _VERBS["compare"][0])))
+    return 0
+
+
+def _report(argv: list[str]) -> int:
+    if len(argv) != 1 or argv[0].startswith("-"):
+        return _brief_usage("farl report STUDY_DIR", "report", argv)
+    study = Path(argv[0])
+    if not study.is_dir():
+        raise UserError(f"there is no study folder '{study}'; `farl compare configs/quickstart.yaml` makes one")
+    from farl.compare.report import write_report
+
+    print(write_report(study))
+    return 0
+
+
+def _brief_usage(usage: str, verb: str, argv: list[str]) -> int:
+    """The help of a verb without flags; anything else is a mistake."""
+    if argv not in (["-h"], ["--help"]):
+        given = f"'{' '.join(argv)}' was not expected" if argv else "something is missing"
+        raise UserError(f"{given}; usage: {usage}")
+    print(f"usage: {usage}\n\n{_VERBS[verb][0]}")
+    return 0
+
+
+def _tasks() -> dict[str, str]:
+    """The shipped tasks by id, with their first docstring line."""
+    import failurebench
+
+    tasks = {}
+    for name, reference in failurebench.TASKS.items():
+        module, _, task = reference.partition(":")
+        about = getattr(importlib.import_module(module), task).__doc__ or ""
+        tasks[f"failurebench:{name}"] = about.strip().partition("\n")[0]
+    return tasks
+
+
+def _full_id(env: str) -> str:
+    """``FailureBench/BoundedPush-v0`` may be written without the module that registers it."""
+    return f"failurebench:{env}" if env.startswith("FailureBench/") else env
+
+
+_VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    "doctor": ("Check this machine, or with --env ID an environment, and say how to mend what is wrong.", _doctor),
+    "list": ("List the tasks, the methods and the ready configurations.", _list),
+    "play": ("Run episodes of a task with a scripted, random or trained agent; can write a video.", _play),
+    "demos": ("Collect demonstrations with the task's scripted experts.", _demos),
+    "offline": ("Learn task policy, recovery policy, world model and gate from demonstrations: one bundle.", _offline),
+    "online": ("Fine-tune the task policy, with the gate deciding who acts: one run.", _online),
+    "compare": ("Tasks x methods x seeds, then one HTML report: the main job.", _compare),
+    "report": ("Write the report of a study again.", _report),
+}
