@@ -1,0 +1,38 @@
+# `make demo` and `make test` work on a fresh machine with Python 3.11 to 3.13: both set up first.
+
+.PHONY: help setup demo test check docs clean
+
+help:
+	@echo "make demo   set up, then the quick comparison; prints where its report is"
+	@echo "make test   set up, then every test"
+	@echo "make check  what a commit must pass: lint, types, layers, fast tests"
+	@echo "make docs   the documentation, in docs/_build"
+	@echo "make setup  only .venv and headless rendering"
+	@echo "make clean  remove .venv and what the tools left; results stay"
+
+setup:
+	@PYTHON="$(PYTHON)" scripts/setup
+
+demo: setup
+	.venv/bin/farl compare configs/quickstart.yaml
+
+# One thread a process: tiny networks get many times slower when threads crowd each other.
+test check: export OMP_NUM_THREADS = 1
+
+test: setup
+	.venv/bin/python -m pytest -n 2
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest -n 2 -m "not slow"
+
+docs: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	.venv/bin/python -m sphinx -W --keep-going -q docs docs/_build
+	@echo docs/_build/index.html
+
+clean:
+	rm -rf .venv build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
