@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status; what the user can mend is one line on stderr, never a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        sys.stdout.flush()   # here, where a reader that has gone away is no error
+        return status
     except UserError as error:
         return _say(str(error), 2)
     except KeyboardInterrupt:
@@ -52,7 +54,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     verb, *rest = arguments
     if verb not in _VERBS:
-        near = difflib.get_close_matches(verb, _VERBS, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(verb, _VERBS, n=1, cutoff=0.6)
         hint = f"perhaps you meant `farl {near[0]}`" if near else f"the verbs are {', '.join(_VERBS)}"
         raise UserError(f"unknown verb '{verb}'; {hint}")
     if verb not in ("doctor", "report"):

@@ -18,6 +18,9 @@ from farl.errors import UserError
 from farl.types import State
 
 
+_CLOCK = "time_limit_steps"
+
+
 @dataclass(frozen=True)
 class TaskConfig:
     """Which environment, and with which keyword arguments."""
@@ -102,10 +105,10 @@ def get_states(envs: VectorEnv[Any, Any, Any]) -> list[State] | None:
     """The simulator states of all environments, or None where the task cannot give them."""
     if hasattr(envs, "get_states"):
         return list(envs.get_states())
-    singles = [env.unwrapped for env in getattr(envs, "envs", [])]
-    if not singles or not all(hasattr(env, "get_state") for env in singles):
+    wrapped = getattr(envs, "envs", [])
+    if not wrapped or not all(hasattr(env.unwrapped, "get_state") for env in wrapped):
         return None
-    return [env.get_state() for env in singles]
+    return [{**env.unwrapped.get_state(), _CLOCK: _clock(env).get("_elapsed_steps", 0)} for env in wrapped]
 
 
 def set_states(envs: VectorEnv[Any, Any, Any], states: list[State]) -> None:
@@ -114,7 +117,16 @@ def set_states(envs: VectorEnv[Any, Any, Any], states: list[State]) -> None:
         envs.set_states(states)
         return
     for env, state in zip(envs.envs, states, strict=True):   # type: ignore[attr-defined]
-        env.unwrapped.set_state(state)
+        env.unwrapped.set_state({key: value for key, value in state.items() if key != _CLOCK})
+        if clock := _clock(env):
+            clock["_elapsed_steps"] = state[_CLOCK]
+
+
+def get_observations(envs: VectorEnv[Any, Any, Any]) -> NDArray[np.float32]:
+    """Observations of the states the environments are in now, for use after ``set_states``."""
+    if hasattr(envs, "observations"):
+        return np.array(envs.observations(), dtype=np.float32)
+    return np.stack([env.unwrapped.observation() for env in envs.envs]).astype(np.float32)   # type: ignore[attr-defined]
 
 
 def failure_flags(info: Mapping[str, Any], task: TaskConfig, num_envs: int) -> NDArray[np.bool_]:
@@ -132,6 +144,15 @@ def column(info: Mapping[str, Any], key: str, num_envs: int, default: float) -> 
     if key not in info:
         return np.full(num_envs, default)
     return np.asarray(info[key], dtype=np.float64).reshape(num_envs)
+
+
+def _clock(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """The attributes of Gymnasium's TimeLimit around ``env``: its clock is part of an episode's state."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            return vars(env)
+        env = env.env
+    return {}
 
 
 def _spec(task: TaskConfig) -> gym.envs.registration.EnvSpec:

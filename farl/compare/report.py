@@ -118,11 +118,11 @@ def _headline(comparison: Comparison) -> str:
     change = abs(method.reduction.value)
     more_or_less = "fewer" if method.reduction.value >= 0 else "more"
     return (
-        f"{method.method} had {change:.0%} {more_or_less} failure episodes than {baseline.method} "
+        f"{method.method} had {percent(change)} {more_or_less} failure episodes than {baseline.method} "
         f"({method.reduction.total} against {method.reduction.baseline_total}) in {comparison.steps:,} agent steps on "
         f"{_plural(len(method.reduction.per_seed), 'seed')}, {_certainty(method.reduction)}. "
         f"{_success_sentence(method, baseline)}"
-    ).replace(" %", "\u00a0%")
+    )
 
 
 def _certainty(reduction: Reduction) -> str:
@@ -131,7 +131,7 @@ def _certainty(reduction: Reduction) -> str:
     if not reduction.informative:
         each = " and ".join(percent(value) for value in reduction.per_seed)
         return f"but the seeds disagree too much for a useful interval ({each}): add seeds"
-    return f"95 % interval {percent(reduction.interval.low)} to {percent(reduction.interval.high)}"
+    return f"95\u00a0% interval {percent(reduction.interval.low)} to {percent(reduction.interval.high)}"
 
 
 def _success_sentence(method: MethodSummary, baseline: MethodSummary) -> str:

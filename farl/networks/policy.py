@@ -56,6 +56,7 @@ class GaussianPolicy(nn.Module):
         z = (action - mean) / std
         return (-0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
+    @torch.no_grad()
     def sample(self, mean: Float[Tensor, "b act"], generator: torch.Generator) -> Float[Tensor, "b act"]:
         """A raw action around ``mean``."""
         noise = torch.randn(mean.shape, generator=generator, device=generator.device)

@@ -1,0 +1,31 @@
+"""Generalised advantage estimation with true final observations (Schulman et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def generalised_advantage(
+    reward: Float[Tensor, "t b"],
+    value: Float[Tensor, "t b"],
+    next_value: Float[Tensor, "t b"],
+    terminated: Bool[Tensor, "t b"],
+    truncated: Bool[Tensor, "t b"],
+    gamma: float,
+    lam: float,
+) -> Float[Tensor, "t b"]:
+    """Advantages; ``next_value[t]`` is the value of the observation the step really led to, before any reset.
+
+    Termination alone stops the bootstrap. Any end of an episode, truncation by success or time-out included, stops the
+    accumulation: the next row belongs to another episode.
+    """
+    delta = reward + gamma * next_value * ~terminated - value
+    carry = gamma * lam * ~(terminated | truncated)
+    advantage = torch.zeros_like(delta)
+    running = torch.zeros_like(delta[0])
+    for t in range(len(delta) - 1, -1, -1):
+        running = delta[t] + carry[t] * running
+        advantage[t] = running
+    return advantage

@@ -1,0 +1,187 @@
+"""Gate calibration on held-out episodes: probabilities, the threshold, and what it promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from farl.algorithms.risk import ImaginedRisk
+from farl.types import Episode
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """How the gate's threshold is chosen."""
+
+    safe_quantile: float = 0.95
+    """threshold at this quantile of the risk of safe steps"""
+    miss_rate: float = 0.05
+    """the threshold never exceeds the conformal bound for this rate of missed failures (alpha)"""
+    min_lead: int = 4
+    """agent steps before the failure at which recovery must have begun (L_min)"""
+    max_lead: int = 10
+    """agent steps before the failure from which a warning counts as one for it (L_max)"""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Result of a calibration; everything the acceptance table and the report need."""
+
+    threshold: float
+    miss_bound: float
+    """risk threshold of the class-conditional conformal bound on missed failures"""
+    false_alarm_bound: float
+    """80 % conformal quantile of the largest risk in clean episodes"""
+    scale: float = 1.0
+    shift: float = 0.0
+    """probability calibration of the failure heads: logit' = scale * logit + shift"""
+    onset_recall: float = math.nan
+    """share of failures warned of with at least 3 steps of lead at 10 % false positives"""
+    auroc: float = math.nan
+    """steps that fail within the horizon against safe steps"""
+    calibration_error: float = math.nan
+    """expected calibration error of the one-step failure probability, on the half not used to fit it"""
+    false_positive_rate: float = math.nan
+    """share of safe steps at or above the threshold"""
+    failing_episodes: int = 0
+    clean_episodes: int = 0
+    reliability: list[tuple[float, float, int]] = field(default_factory=list)
+    """bins of (mean predicted risk, observed frequency of a failure within the horizon, count)"""
+
+    def to_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ScoredEpisode:
+    """Risk of every executed action of an episode, and when it first failed."""
+
+    risk: FloatArray
+    onset: int | None
+
+
+def score(critic: ImaginedRisk, episodes: Sequence[Episode]) -> list[ScoredEpisode]:
+    """Risk along each episode, up to and including its first failing step."""
+    scored = []
+    for episode in episodes:
+        stop = len(episode) if episode.onset is None else episode.onset + 1
+        obs, action = torch.from_numpy(episode.obs[:stop]).float(), torch.from_numpy(episode.actions[:stop]).float()
+        scored.append(ScoredEpisode(critic.risk(obs, action).double().numpy(), episode.onset))
+    return scored
+
+
+def fit_probabilities(logits: FloatArray, labels: NDArray[np.bool_]) -> tuple[float, float]:
+    """Platt scaling (scale, shift) by Newton steps on held-out data at its natural failure rate.
+
+    Training saw many more failures than there are; this undoes that shift. Without a failure there is nothing to fit.
+    """
+    if not labels.any() or labels.all():
+        return 1.0, 0.0
+    parameters = np.array([1.0, 0.0])
+    inputs = np.stack([logits, np.ones_like(logits)])
+    for _ in range(50):
+        probability = 1 / (1 + np.exp(-np.clip(parameters @ inputs, -30, 30)))
+        gradient = inputs @ (probability - labels) + 1e-3 * (parameters - [1.0, 0.0])
+        hessian = (inputs * (probability * (1 - probability))) @ inputs.T + 1e-3 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        parameters = parameters - np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-8:
+            break
+    scale, shift = float(parameters[0]), float(parameters[1])
+    return (scale, shift) if scale > 0.05 else (1.0, 0.0)
+
+
+def conformal_low(scores: FloatArray, alpha: float) -> float:
+    """The ``floor(alpha (n + 1))``-th smallest score: a new exchangeable score is below it with probability <= alpha."""
+    rank = math.floor(alpha * (len(scores) + 1))
+    return float(np.sort(scores)[rank - 1]) if rank >= 1 else -math.inf
+
+
+def conformal_high(scores: FloatArray, alpha: float) -> float:
+    """The ``ceil((1 - alpha)(n + 1))``-th smallest score: a new one is above it with probability <= alpha."""
+    rank = math.ceil((1 - alpha) * (len(scores) + 1))
+    return float(np.sort(scores)[rank - 1]) if 1 <= rank <= len(scores) else math.inf
+
+
+def area_under_curve(positive: FloatArray, negative: FloatArray) -> float:
+    """AUROC: probability that a positive scores above a negative, ties counted half."""
+    if not len(positive) or not len(negative):
+        return math.nan
+    order = np.sort(negative)
+    below = np.searchsorted(order, positive, "left") + np.searchsorted(order, positive, "right")
+    return float(below.mean() / (2 * len(negative)))
+
+
+def expected_calibration_error(probability: FloatArray, outcome: NDArray[np.bool_], bins: int = 10) -> float:
+    """Mean gap between predicted and observed frequency, weighted by the steps in each bin."""
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    gap = 0.0
+    for b in range(bins):
+        rows = index == b
+        if rows.any():
+            gap += rows.mean() * abs(probability[rows].mean() - outcome[rows].mean())
+    return float(gap)
+
+
+def safe_risks(scored: Sequence[ScoredEpisode], max_lead: int) -> FloatArray:
+    """Risks of steps after which no failure came within ``max_lead`` steps."""
+    parts = [s.risk if s.onset is None else s.risk[: max(0, s.onset - max_lead)] for s in scored]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def warnings(scored: Sequence[ScoredEpisode], min_lead: int, max_lead: int) -> FloatArray:
+    """For each failure the largest risk shown early enough: between ``max_lead`` and ``min_lead`` steps before it."""
+    best = [
+        s.risk[max(0, s.onset - max_lead) : s.onset - min_lead + 1].max()
+        for s in scored
+        if s.onset is not None and s.onset >= min_lead
+    ]
+    return np.array(best, dtype=np.float64)
+
+
+def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitted: float) -> Calibration:
+    """Choose the threshold and measure what it does; ``fitted`` are the probability parameters and their error.
+
+    The threshold is the quantile of safe steps, but never above the conformal bound: where the two disagree the critic,
+    not the threshold, is the problem, and the acceptance table says so.
+    """
+    safe, failures = safe_risks(scored, config.max_lead), warnings(scored, config.min_lead, config.max_lead)
+    clean = np.array([s.risk.max() for s in scored if s.onset is None])
+    miss_bound = conformal_low(failures, config.miss_rate) if len(failures) else math.inf
+    quantile = float(np.quantile(safe, config.safe_quantile)) if len(safe) else 0.0
+    threshold = max(min(quantile, miss_bound), 1e-4)
+    cut = float(np.quantile(safe, 0.9)) if len(safe) else math.nan
+    early = warnings(scored, 3, config.max_lead)
+    soon = np.concatenate(
+        [s.risk[max(0, s.onset - config.max_lead) : s.onset + 1] for s in scored if s.onset is not None] or [np.zeros(0)]
+    )
+    return Calibration(
+        threshold=threshold,
+        miss_bound=miss_bound,
+        false_alarm_bound=conformal_high(clean, 0.2) if len(clean) else math.inf,
+        onset_recall=float((early > cut).mean()) if len(early) else math.nan,
+        auroc=area_under_curve(soon, safe),
+        false_positive_rate=float((safe > threshold).mean()) if len(safe) else math.nan,
+        failing_episodes=sum(s.onset is not None for s in scored),
+        clean_episodes=sum(s.onset is None for s in scored),
+        reliability=_reliability(safe, soon),
+        **fitted,   # type: ignore[arg-type]
+    )
+
+
+def _reliability(safe: FloatArray, soon: FloatArray) -> list[tuple[float, float, int]]:
+    risk = np.concatenate([safe, soon])
+    outcome = np.concatenate([np.zeros(len(safe)), np.ones(len(soon))])
+    rows = []
+    for low in np.arange(0, 1, 0.1):
+        inside = (risk >= low) & (risk < low + 0.1 if low < 0.9 else risk <= np.inf)
+        if inside.any():
+            rows.append((float(risk[inside].mean()), float(outcome[inside].mean()), int(inside.sum())))
+    return rows

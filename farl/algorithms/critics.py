@@ -1,0 +1,82 @@
+"""Failure critics that are controls: they bound what prediction is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from jaxtyping import Float
+from torch import Tensor
+
+from farl.environments import get_states, set_states
+from farl.errors import UserError
+from farl.networks.policy import GaussianPolicy
+
+
+class RandomCritic:
+    """Risk 1 with a fixed probability, else 0: a gate that fires as often as another but knows nothing."""
+
+    def __init__(self, rate: float, generator: torch.Generator) -> None:
+        self.rate, self.generator = rate, generator
+
+    def risk(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+        return (torch.rand(len(obs), generator=self.generator) < self.rate).float()
+
+
+class SimulatorOracle:
+    """Looks ahead in a copy of the simulator: risk is the share of rollouts that fail within the horizon.
+
+    With ``rollouts`` = 1 the task policy's later actions are its means; with more they carry exploration noise, and the
+    first one still is the mean rollout. Privileged and slow: a diagnostic, not a method.
+    """
+
+    def __init__(
+        self,
+        live: VectorEnv[Any, Any, Any],
+        copy: VectorEnv[Any, Any, Any],
+        policy: GaussianPolicy,
+        horizon: int,
+        rollouts: int,
+        generator: torch.Generator,
+    ) -> None:
+        if get_states(live) is None:
+            raise UserError("the oracle gate needs get_state()/set_state() from the environment; this task offers none")
+        self.live, self.copy, self.policy = live, copy, policy
+        self.horizon, self.rollouts, self.generator = horizon, rollouts, generator
+        copy.reset(seed=list(range(copy.num_envs)))
+
+    def risk(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+        states = get_states(self.live)
+        assert states is not None
+        failures = torch.zeros(len(obs))
+        for rollout in range(self.rollouts):
+            set_states(self.copy, states)
+            failures += self._fails(action, noisy=rollout > 0)
+        return failures / self.rollouts
+
+    def _fails(self, action: Tensor, noisy: bool) -> Tensor:
+        failed = np.zeros(len(action), dtype=bool)
+        over = np.zeros(len(action), dtype=bool)
+        for _ in range(self.horizon + 1):
+            following, _, terminated, truncated, info = self.copy.step(action.clamp(-1, 1).numpy())
+            failed |= np.asarray(info["failure"], dtype=bool) & ~over
+            over |= terminated | truncated
+            if over.any():
+                self.copy.reset(seed=[0] * len(over), options={"reset_mask": (terminated | truncated)})
+            x = self.policy.normalizer(torch.from_numpy(np.asarray(following, dtype=np.float32)))
+            with torch.no_grad():
+                mean: Tensor = self.policy(x)
+            action = self.policy.sample(mean, self.generator) if noisy else mean
+        return torch.from_numpy(failed).float()
+
+
+class HoldStill:
+    """A recovery that does nothing: is recovery useful, or is stopping enough?"""
+
+    def __init__(self, act_dim: int) -> None:
+        self.act_dim = act_dim
+
+    def act(self, obs: Float[Tensor, "b obs"]) -> Float[Tensor, "b act"]:
+        return torch.zeros(len(obs), self.act_dim)

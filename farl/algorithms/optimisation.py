@@ -1,0 +1,31 @@
+"""One optimiser step, and the schedule all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def descend(loss: Tensor, optimizer: Optimizer, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Back-propagate, clip the gradient to ``max_norm``, step; returns the norm before clipping."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()   # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(list(parameters), max_norm)
+    optimizer.step()
+    return float(norm)
+
+
+def anneal(optimizer: Optimizer, rate: float, done: float) -> None:
+    """Linear decay to zero at ``done`` = 1."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * max(0.0, 1.0 - done)
+
+
+@torch.no_grad()
+def track(target: nn.Module, source: nn.Module, rate: float) -> None:
+    """Polyak averaging: move ``target``'s parameters towards ``source``'s by ``rate``."""
+    for slow, fast in zip(target.parameters(), source.parameters(), strict=True):
+        slow.lerp_(fast, rate)

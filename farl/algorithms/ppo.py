@@ -1,0 +1,212 @@
+"""Proximal policy optimisation on rollouts in which recovery may have acted (Schulman et al. 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from farl.algorithms.advantage import generalised_advantage
+from farl.algorithms.credit import Credit, CreditMode, assign
+from farl.algorithms.optimisation import anneal, descend
+from farl.networks.policy import GaussianPolicy
+from farl.networks.value import ValueFunction
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Proximal policy optimisation, the same for every method."""
+
+    lr: float = 1e-4
+    """policy learning rate, decayed linearly to 0 (Uni-O4: 2e-5, with clip 0.05)"""
+    value_lr: float = 3e-4
+    """critic learning rate, decayed linearly to 0"""
+    clip: float = 0.1
+    """ratio range 1 +- clip"""
+    epochs: int = 10
+    batch: int = 256
+    gamma: float = 0.99
+    lam: float = 0.95
+    target_kl: float = 0.02
+    """an iteration stops early when ungated samples have moved this far"""
+    warmup: int = 5
+    """first iterations that train the critic only"""
+    max_grad_norm: float = 0.5
+    std_lr: float = 0.0
+    """learning rate of the exploration std; 0 keeps the std every method shares"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.gamma < 1 or not 0 <= self.lam <= 1:
+            raise ValueError(f"ppo.gamma {self.gamma} must lie in (0, 1) and ppo.lam {self.lam} in [0, 1]")
+
+
+@dataclass
+class Rollout:
+    """``t`` steps of ``b`` environments as the actor saw them; observations raw, rewards scaled."""
+
+    obs: Float[Tensor, "t b obs"]
+    next_obs: Float[Tensor, "t b obs"]
+    """the observation each step led to, before any reset"""
+    proposed: Float[Tensor, "t b act"]
+    executed: Float[Tensor, "t b act"]
+    proposed_log_prob: Float[Tensor, "t b"]
+    executed_log_prob: Float[Tensor, "t b"]
+    z_max: Float[Tensor, "t b"]
+    """largest |executed - mean| / std over action dimensions"""
+    reward: Float[Tensor, "t b"]
+    terminated: Bool[Tensor, "t b"]
+    truncated: Bool[Tensor, "t b"]
+    failure: Bool[Tensor, "t b"]
+    gated: Bool[Tensor, "t b"]
+    risk: Float[Tensor, "t b"]
+
+    @classmethod
+    def empty(cls, steps: int, envs: int, obs: int, act: int) -> Rollout:
+        """Storage for one iteration."""
+        wide = {"obs": obs, "next_obs": obs, "proposed": act, "executed": act}
+        flags = {"terminated", "truncated", "failure", "gated"}
+        return cls(
+            **{
+                name: torch.zeros(steps, envs, wide[name])
+                if name in wide
+                else torch.zeros(steps, envs, dtype=torch.bool if name in flags else torch.float32)
+                for name in cls.__dataclass_fields__
+            }
+        )
+
+
+def clipped_surrogate(
+    log_prob: Float[Tensor, " n"], old_log_prob: Float[Tensor, " n"], advantage: Float[Tensor, " n"], clip: float
+) -> Float[Tensor, " n"]:
+    """PPO's pessimistic surrogate per sample (Schulman et al. 2017, eq. 7), as a loss."""
+    ratio = (log_prob - old_log_prob).exp()
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -torch.minimum(ratio * advantage, clipped * advantage)
+
+
+class PPO:
+    """Improves the task policy and its value function; nothing else of a bundle is touched."""
+
+    def __init__(
+        self,
+        policy: GaussianPolicy,
+        value: ValueFunction,
+        config: PPOConfig,
+        credit: CreditMode,
+        generator: torch.Generator,
+    ) -> None:
+        self.policy, self.value, self.config, self.credit = policy, value, config, credit
+        self.generator = generator
+        groups: list[dict[str, Any]] = [{"params": policy.net.parameters()}]
+        policy.log_std.requires_grad_(config.std_lr > 0)
+        if config.std_lr > 0:
+            groups.append({"params": [policy.log_std], "lr": config.std_lr})
+        self.policy_optimizer = torch.optim.Adam(groups, config.lr, eps=1e-5)
+        self.value_optimizer = torch.optim.Adam(value.parameters(), config.value_lr, eps=1e-5)
+        self.iteration = 0
+
+    def update(self, rollout: Rollout, done: float) -> dict[str, float]:
+        """One iteration on a rollout; ``done`` is the share of the run's budget used, for the learning rates."""
+        x = self.policy.normalizer(rollout.obs.flatten(0, 1))
+        advantage, returns, explained = self._targets(rollout, x)
+        credit = assign(
+            self.credit,
+            *(
+                getattr(rollout, name).flatten(0, 1)
+                for name in ("proposed", "executed", "proposed_log_prob", "executed_log_prob", "gated", "z_max")
+            ),
+        )
+        anneal(self.policy_optimizer, self.config.lr, done)
+        anneal(self.value_optimizer, self.config.value_lr, done)
+        gated = rollout.gated.flatten()
+        stats = _diagnostics(self.policy, x, credit, advantage, gated, self.config.clip) if gated.any() else {}
+        losses = self._epochs(x, credit, advantage, returns, ~gated)
+        self.iteration += 1
+        return {"explained_variance": explained, "std": float(self.policy.std.detach().mean()), **stats, **losses}
+
+    @torch.no_grad()
+    def _targets(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, Tensor, float]:
+        shape = rollout.reward.shape
+        value = self.value(x).view(shape)
+        next_value = self.value(self.policy.normalizer(rollout.next_obs.flatten(0, 1))).view(shape)
+        advantage = generalised_advantage(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.config.gamma, self.config.lam
+        )
+        returns = advantage + value
+        explained = 1 - (returns - value).var() / returns.var().clamp_min(1e-8)
+        return advantage.flatten(), returns.flatten(), float(explained)
+
+    def _epochs(self, x: Tensor, credit: Credit, advantage: Tensor, returns: Tensor, free: Tensor) -> dict[str, float]:
+        cfg, sums, batches = self.config, {"policy_loss": 0.0, "value_loss": 0.0, "clip_fraction": 0.0}, 0
+        kl, policy_on = 0.0, self.iteration >= self.config.warmup
+        for _ in range(cfg.epochs):
+            # One permutation an epoch is drawn whether or not the policy still learns: every method sees the same order.
+            for rows in torch.randperm(len(x), generator=self.generator).split(cfg.batch):
+                value_loss = mse_loss(self.value(x[rows]), returns[rows])
+                descend(value_loss, self.value_optimizer, self.value.parameters(), cfg.max_grad_norm * 10)
+                sums["value_loss"] += value_loss.item()
+                batches += 1
+                if policy_on:
+                    loss, clipped = self._policy_loss(x[rows], credit, rows, advantage[rows])
+                    descend(loss, self.policy_optimizer, self.policy.parameters(), cfg.max_grad_norm)
+                    sums["policy_loss"] += loss.item()
+                    sums["clip_fraction"] += clipped
+            if policy_on:
+                kl = self._divergence(x, credit, free)
+                policy_on = kl <= cfg.target_kl
+        return {name: total / batches for name, total in sums.items()} | {"kl": kl}
+
+    def _policy_loss(self, x: Tensor, credit: Credit, rows: Tensor, advantage: Tensor) -> tuple[Tensor, float]:
+        weight, old = credit.weight[rows], credit.log_prob[rows]
+        log_prob = self.policy.log_prob(self.policy(x), credit.action[rows])
+        standard = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        loss = (weight * clipped_surrogate(log_prob, old, standard, self.config.clip)).mean()
+        clipped = ((log_prob.detach() - old).exp() - 1).abs() > self.config.clip
+        return loss, float(clipped.float().mean())
+
+    @torch.no_grad()
+    def _divergence(self, x: Tensor, credit: Credit, free: Tensor) -> float:
+        """KL(old || new) estimated on ungated samples (Schulman's k3): gated ones were not drawn from the policy."""
+        if not free.any():
+            return 0.0
+        log_ratio = self.policy.log_prob(self.policy(x[free]), credit.action[free]) - credit.log_prob[free]
+        return float((log_ratio.exp() - 1 - log_ratio).mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "policy": self.policy.state_dict(),
+            "value": self.value.state_dict(),
+            "policy_optimizer": self.policy_optimizer.state_dict(),
+            "value_optimizer": self.value_optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "iteration": self.iteration,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.value.load_state_dict(state["value"])
+        self.policy_optimizer.load_state_dict(state["policy_optimizer"])
+        self.value_optimizer.load_state_dict(state["value_optimizer"])
+        self.generator.set_state(state["generator"])
+        self.iteration = state["iteration"]
+
+
+def _diagnostics(
+    policy: GaussianPolicy, x: Tensor, credit: Credit, advantage: Tensor, gated: Tensor, clip: float
+) -> dict[str, float]:
+    """How much of the first gradient gated steps make up: a share near one means that recovery dominates learning."""
+    standard = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    norms = []
+    for rows in (gated, ~gated):
+        if not rows.any():
+            norms.append(0.0)
+            continue
+        log_prob = policy.log_prob(policy(x[rows]), credit.action[rows])
+        loss = clipped_surrogate(log_prob, credit.log_prob[rows], standard[rows], clip) * credit.weight[rows]
+        gradient = torch.autograd.grad(loss.sum() / len(x), list(policy.net.parameters()))
+        norms.append(float(torch.cat([g.flatten() for g in gradient]).norm()))
+    return {"gated_grad_share": norms[0] / max(sum(norms), 1e-12)}

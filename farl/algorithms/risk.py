@@ -1,0 +1,99 @@
+"""Risk of an action: roll the task policy out in the world model and accumulate failure probabilities (the paper's C_H)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from farl.networks.policy import GaussianPolicy
+from farl.networks.world_model import WorldModel
+
+Accumulation = Literal["first_hit", "sum", "max"]
+
+
+@dataclass(frozen=True)
+class RiskConfig:
+    """How failure probabilities along an imagined rollout become one number."""
+
+    horizon: int = 10
+    """agent steps looked ahead after the proposed action (paper: H); H + 1 terms"""
+    gamma: float = 0.95
+    """discount per step ahead (paper: gamma_risk)"""
+    accumulate: Accumulation = "first_hit"
+    """first_hit: discounted probability that the first failure comes then, at most 1; sum: the paper's plain sum; max"""
+    particles: int = 1
+    """rollouts per state; with 1 the later actions are the policy's mean, with more they are sampled"""
+    pessimism: float = 1.0
+    """standard deviations between failure heads added to their mean (paper of LAMBDA: upper bound on cost)"""
+
+
+def accumulate(probabilities: Float[Tensor, "h b"], gamma: float, how: Accumulation) -> Float[Tensor, " b"]:
+    """One risk from the failure probabilities of ``h`` steps ahead."""
+    steps = torch.arange(len(probabilities), device=probabilities.device)
+    discounted = probabilities * (gamma ** steps.float())[:, None]
+    if how == "sum":
+        return discounted.sum(0)
+    if how == "max":
+        return discounted.amax(0)
+    survived = torch.cumprod(1 - probabilities, dim=0)
+    reached = torch.cat([torch.ones_like(survived[:1]), survived[:-1]])
+    return (discounted * reached).sum(0)
+
+
+class ImaginedRisk:
+    """A ``FailureCritic`` that imagines: the proposed action first, then the task policy, H steps in the world model.
+
+    ``scale`` and ``shift`` are the heads' probability calibration on held-out data (logit' = scale * logit + shift).
+    The generator of the particles is the critic's own, so that a gate never changes the exploration noise.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        policy: GaussianPolicy,
+        config: RiskConfig,
+        scale: float = 1.0,
+        shift: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.model, self.policy, self.config = model, policy, config
+        self.scale, self.shift = scale, shift
+        self.generator = generator or torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def risk(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+        particles = self.config.particles
+        obs, action = obs.repeat_interleave(particles, 0), action.repeat_interleave(particles, 0)
+        probabilities = self.step_probabilities(obs, action)
+        risk = accumulate(probabilities, self.config.gamma, self.config.accumulate)
+        return risk.view(-1, particles).mean(1)
+
+    @torch.no_grad()
+    def step_probabilities(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, "h b"]:
+        """Pessimistic, calibrated failure probability of each imagined step."""
+        z = self.model.encode(self.policy.normalizer(obs))
+        action = action.clamp(-1, 1)
+        logits = []
+        for step in range(self.config.horizon + 1):
+            z, logit = self.model.step(z, action)
+            logits.append(logit)
+            if step < self.config.horizon:
+                action = self._act(self.model.decode(z)).clamp(-1, 1)
+        return pessimistic(torch.stack(logits) * self.scale + self.shift, self.config.pessimism)
+
+    def _act(self, x: Tensor) -> Tensor:
+        mean: Tensor = self.policy(x)
+        return mean if self.config.particles == 1 else self.policy.sample(mean, self.generator)
+
+
+def pessimistic(logits: Float[Tensor, "h k b"], pessimism: float) -> Float[Tensor, "h b"]:
+    """Mean over heads plus ``pessimism`` standard deviations, as a probability."""
+    probabilities = logits.sigmoid()
+    if probabilities.shape[1] == 1:
+        return probabilities[:, 0]
+    spread = probabilities.std(1, correction=0)
+    return (probabilities.mean(1) + pessimism * spread).clamp(0, 1)

@@ -1,0 +1,96 @@
+"""Training of the state-space world model over the whole horizon it is queried at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from farl.algorithms.optimisation import anneal, descend
+from farl.data.batches import Transitions, Windows, WindowSampler
+from farl.networks.normalizer import Normalizer
+from farl.networks.state_model import StateModel
+from farl.progress import Progress
+
+
+@dataclass(frozen=True)
+class StateModelConfig:
+    """State-space world model."""
+
+    updates: int = 4000
+    """gradient steps"""
+    batch: int = 96
+    """windows per step"""
+    lr: float = 1e-3
+    """decayed linearly to 0"""
+    horizon: int = 10
+    """agent steps unrolled in training; the gate should not look further"""
+    onset_fraction: float = 0.3
+    """share of windows that contain the onset of a failure"""
+    pos_weight: float = 1.0
+    """weight of violating steps in the heads' loss, on top of onset_fraction"""
+    hidden: tuple[int, ...] = (256, 256)
+    heads: int = 3
+
+
+def masked_mean(value: Float[Tensor, "*shape"], mask: Tensor) -> Float[Tensor, ""]:
+    """Mean over the entries where ``mask`` is non-zero."""
+    weight = mask.to(value.dtype).expand_as(value)
+    return (value * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def train_state_model(
+    model: StateModel,
+    normalizer: Normalizer,
+    sampler: WindowSampler,
+    data: Transitions,
+    config: StateModelConfig,
+    generator: torch.Generator,
+    progress: Progress,
+) -> None:
+    """Fit ``model`` in place: linear part in closed form, then dynamics, failure and reward together, unrolled."""
+    x, x_next = normalizer(data.obs), normalizer(data.next_obs)
+    model.fit_linear(x, data.action, x_next)
+    change = (x_next - x).square().mean(0).sqrt().clamp_min(1e-2)   # error is counted in steps' worth of motion
+    optimizer = torch.optim.Adam(model.parameters(), config.lr)
+    progress.stage("state-space world model", config.updates)
+    for update in range(1, config.updates + 1):
+        anneal(optimizer, config.lr, (update - 1) / config.updates)
+        parts = rollout_loss(model, normalizer, sampler.sample(config.batch, generator), change, config.pos_weight)
+        descend(sum(parts.values(), torch.zeros(())), optimizer, model.parameters(), max_norm=20.0)
+        if update % 50 == 0:
+            progress.at(update, " ".join(f"{name} {value.item():.3f}" for name, value in parts.items()))
+
+
+def rollout_loss(
+    model: StateModel, normalizer: Normalizer, windows: Windows, change: Tensor, pos_weight: float
+) -> dict[str, Tensor]:
+    """Losses of an open-loop rollout from each window's first observation.
+
+    The heads see the states the model imagines, because that is what the gate will show them.
+    """
+    x = normalizer(windows.obs[0])
+    targets = normalizer(windows.obs[1:].flatten(0, 1)).view(*windows.obs[1:].shape)
+    dynamics, logits, rewards = [], [], []
+    for t in range(len(windows.action)):
+        following = model.predict(x, windows.action[t])
+        joint = model._transition(x, windows.action[t], following)
+        logits.append(model.failure(joint).squeeze(-1))
+        rewards.append(model.reward_head(joint).squeeze(-1))
+        error = (following - targets[t]) / change
+        # Huber, because a lost contact makes single rows arbitrarily wrong
+        dynamics.append(torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").mean(-1))
+        x = following
+    label = windows.failure.float()[:, None].expand_as(torch.stack(logits))
+    bce = binary_cross_entropy_with_logits(
+        torch.stack(logits), label, reduction="none", pos_weight=torch.tensor(pos_weight)
+    )
+    weight = (windows.failure_weight * windows.valid)[:, None].expand_as(bce)
+    return {
+        "dynamics": masked_mean(torch.stack(dynamics), windows.valid),
+        "failure": (bce * weight).sum() / weight.sum().clamp_min(1.0),
+        "reward": 0.1 * masked_mean((torch.stack(rewards) - windows.reward).square(), windows.valid),
+    }

@@ -1,0 +1,160 @@
+"""The offline bundle: everything the offline stage produces, in one directory with one manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from farl.algorithms.calibration import Calibration
+from farl.algorithms.risk import RiskConfig
+from farl.environments import TaskConfig
+from farl.errors import UserError
+from farl.files import write_atomically, write_json
+from farl.networks.latent_model import LatentModel
+from farl.networks.normalizer import Normalizer
+from farl.networks.policy import GaussianPolicy
+from farl.networks.state_model import StateModel
+from farl.networks.value import DoubleQ, ValueFunction
+
+FORMAT = 1
+ModelKind = Literal["state", "latent"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the networks of a bundle look like; enough to build them empty."""
+
+    obs_dim: int
+    act_dim: int
+    exploration_std: float = 0.2
+    model: ModelKind = "state"
+    model_options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OfflineBundle:
+    """Task policy, value function, critics, recovery policy, world model, normaliser and calibration."""
+
+    task: TaskConfig
+    shape: Shape
+    normalizer: Normalizer
+    policy: GaussianPolicy
+    value: ValueFunction
+    q: DoubleQ
+    recovery: GaussianPolicy
+    model: StateModel | LatentModel
+    risk: RiskConfig = field(default_factory=RiskConfig)
+    reward_scale: float = 0.1
+    """one factor on rewards for every value in the project, offline and online"""
+    calibration: Calibration | None = None
+    seed: int = 0
+
+    @classmethod
+    def empty(cls, task: TaskConfig, shape: Shape) -> OfflineBundle:
+        """Freshly initialised networks of ``shape`` on one shared normaliser."""
+        normalizer = Normalizer(shape.obs_dim)
+        policy = GaussianPolicy(normalizer, shape.act_dim, shape.exploration_std)
+        recovery = GaussianPolicy(normalizer, shape.act_dim, shape.exploration_std)
+        options = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.model_options.items()}
+        model: StateModel | LatentModel = (
+            StateModel(normalizer, shape.act_dim, **options)
+            if shape.model == "state"
+            else LatentModel(normalizer, shape.act_dim, **options)
+        )
+        value, q = ValueFunction(normalizer), DoubleQ(normalizer, shape.act_dim)
+        return cls(task, shape, normalizer, policy, value, q, recovery, model)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Every network by the name its weights are stored under."""
+        return {name: getattr(self, name) for name in ("normalizer", "policy", "value", "q", "recovery", "model")}
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All tensors as ``network.parameter``."""
+        return {
+            f"{name}.{key}": tensor.detach().cpu().contiguous().clone()
+            for name, network in self.networks().items()
+            for key, tensor in network.state_dict().items()
+        }
+
+    def load_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Set all tensors; a missing or superfluous one is an error."""
+        for name, network in self.networks().items():
+            own = {key.removeprefix(f"{name}."): t for key, t in weights.items() if key.startswith(f"{name}.")}
+            network.load_state_dict(own)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, then the manifest: a folder with a manifest is complete."""
+        path = folder / "weights.safetensors"
+        write_atomically(path, lambda temporary: save_file(self.weights(), temporary))
+        manifest = {
+            "format": FORMAT,
+            "task": asdict(self.task),
+            "shape": asdict(self.shape),
+            "risk": asdict(self.risk),
+            "reward_scale": self.reward_scale,
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "seed": self.seed,
+            "weights_sha256": _digest(path),
+        }
+        write_json(folder / "manifest.json", manifest)
+
+    @classmethod
+    def load(cls, folder: Path, task: TaskConfig | None = None) -> OfflineBundle:
+        """Read a bundle; raises UserError if it is missing, damaged, foreign, or of another task than ``task``."""
+        manifest = _manifest(folder)
+        try:
+            bundle = cls.empty(TaskConfig(**manifest["task"]), Shape(**manifest["shape"]))
+            bundle.load_weights(_verified_weights(folder, manifest["weights_sha256"]))
+            calibration = manifest["calibration"] and Calibration(**manifest["calibration"])
+            bundle = replace(
+                bundle,
+                risk=RiskConfig(**manifest["risk"]),
+                reward_scale=float(manifest["reward_scale"]),
+                calibration=calibration,
+                seed=int(manifest["seed"]),
+            )
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise UserError(f"{folder} is not a bundle this version can read ({error}); make it again with `farl offline`") from error
+        if task is not None and (task.id, dict(task.options)) != (bundle.task.id, dict(bundle.task.options)):
+            raise UserError(
+                f"{folder} was made for {bundle.task.id} with options {dict(bundle.task.options)}, not for {task.id} with "
+                f"{dict(task.options)}; make a bundle for this task with `farl offline`"
+            )
+        return bundle
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise UserError(f"no bundle in {folder} (no manifest.json); make one with `farl offline --out {folder}`")
+    try:
+        manifest = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}); make the bundle again with `farl offline`") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f"{path} is not a bundle of format {FORMAT}; make it again with `farl offline`")
+    return manifest
+
+
+def _verified_weights(folder: Path, digest: str) -> dict[str, torch.Tensor]:
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        raise UserError(f"{path} is missing; make the bundle again with `farl offline`")
+    if _digest(path) != digest:
+        raise UserError(f"{path} is damaged: its checksum is not the manifest's; make the bundle again with `farl offline`")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}); make the bundle again with `farl offline`") from error
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,250 @@
+"""Demonstrations: the task, failure, recovery and calibration sets the offline stage learns from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+
+from farl.algorithms.behaviour_cloning import BCConfig, clone
+from farl.data.batches import transitions
+from farl.data.episode_store import write_episodes
+from farl.environments import TaskConfig, make, make_experts, make_vector
+from farl.errors import UserError
+from farl.files import write_json
+from farl.networks.normalizer import Normalizer
+from farl.networks.policy import GaussianPolicy
+from farl.offline.collecting import (
+    Agent,
+    Collector,
+    ExploringPolicy,
+    NoiseConfig,
+    NoisyExperts,
+    collect_until,
+    rescue,
+)
+from farl.outputs import claim
+from farl.progress import Progress
+from farl.types import Episode, State
+
+SETS = ("task", "failure", "recovery", "calibration")
+
+
+@dataclass(frozen=True)
+class DemosConfig:
+    """Which demonstrations to make, and how many."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    out: Path = Path("demos/bounded-push")
+    """folder of the four sets"""
+    seed: int = 0
+    num_envs: int = 16
+    expert_steps: int = 8000
+    """agent steps of the task expert with noise (white 0.15, slow 0.2)"""
+    clumsy_steps: int = 24000
+    """agent steps of the clumsy demonstrator: most of what a robot is really shown"""
+    failure_steps: int = 56000
+    """agent steps of failure seekers and of noisy demonstrators"""
+    clone_steps: int = 16000
+    """agent steps of the cloned policy exploring, added to the failure set"""
+    recovery_episodes: int = 240
+    """recoveries kept, each from a state shortly before a failure"""
+    recovery_steps: int = 25
+    """agent steps of a recovery demonstration"""
+    recovery_noise: float = 0.1
+    """std of the noise on a recovery demonstration"""
+    safe_margin: float = 0.02
+    """metres of margin a recovery must end with to be kept"""
+    calibration_episodes: int = 80
+    """failing and as many clean episodes of the cloned policy, for the gate"""
+    exploration_std: float = 0.2
+    """std with which the cloned policy explores, the one training online uses"""
+    tail: int = 10
+    """violating steps after which a demonstration of failure is cut"""
+    bc: BCConfig = field(default_factory=BCConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "recovery_steps", "expert_steps", "clumsy_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+
+
+def collect(config: DemosConfig) -> Path:
+    """Make the four sets in ``config.out`` and return it; sets that are already there are kept."""
+    claim(config.out, config)
+    if (config.out / "demos.json").exists():
+        print(f"{config.out} is complete; delete it to make new demonstrations.")
+        return config.out
+    progress = Progress(config.out, f"demonstrations of {config.task.name}")
+    envs = make_vector(config.task, config.num_envs)
+    session = _Session(config, envs, progress)
+    task_set = session.task_set()
+    policy = _clone_of(task_set, config, progress)
+    failures, snapshots = session.failure_set(policy)
+    recoveries = session.recovery_set(snapshots)
+    calibration = session.calibration_set(policy)
+    envs.close()
+    made = dict(zip(SETS, (task_set, failures, recoveries, calibration), strict=True))
+    for name, episodes in made.items():
+        write_episodes(config.out / f"{name}.hdf5", episodes, _attributes(config, name), train_fraction=0.9, rng_seed=config.seed)
+        progress.say(f"{name:12s} {_summary(episodes)}")
+    write_json(config.out / "demos.json", {name: _counts(episodes) for name, episodes in made.items()})
+    return config.out
+
+
+@dataclass
+class _Session:
+    """The environments, and a distinct block of seeds for each set."""
+
+    config: DemosConfig
+    envs: VectorEnv[Any, Any, Any]
+    progress: Progress
+
+    def task_set(self) -> list[Episode]:
+        cfg = self.config
+        noise = NoiseConfig(white=0.15, ou=0.2)
+        episodes = self._run(self._experts("task", noise), "task", cfg.expert_steps, block=0, stage="task expert")
+        if "pusher" in self._kinds():
+            noise = NoiseConfig(white=0.1, ou=0.1, gain=(0.7, 1.0))
+            episodes += self._run(self._experts("pusher", noise), "pusher", cfg.clumsy_steps, block=1, stage="clumsy demonstrator")
+        return episodes
+
+    def failure_set(self, policy: GaussianPolicy) -> tuple[list[Episode], list[tuple[int, State]]]:
+        cfg, snapshots = self.config, list[tuple[int, State]]()
+        noisy = NoiseConfig(white=0.3, ou=0.4, gain=(0.7, 1.0))
+        plan: list[tuple[str, Agent, int]] = [
+            (kind, self._experts(kind, noise), int(cfg.failure_steps * share))
+            for kind, noise, share in (
+                ("failure", NoiseConfig(white=0.1, ou=0.1, gain=(0.6, 1.0)), 0.4),
+                ("pusher", noisy, 0.4),
+                ("task", NoiseConfig(white=0.3, ou=0.6), 0.2),
+            )
+            if kind in self._kinds()
+        ]
+        stds = (cfg.exploration_std, 1.75 * cfg.exploration_std)
+        plan += [("clone", ExploringPolicy(policy, std, cfg.seed * 10 + i), cfg.clone_steps // 2) for i, std in enumerate(stds)]
+        episodes = []
+        for block, (name, agent, steps) in enumerate(plan, start=2):
+            episodes += self._run(agent, name, steps, block, f"failures: {name}", snapshots)
+        return episodes, snapshots
+
+    def recovery_set(self, snapshots: Sequence[tuple[int, State]]) -> list[Episode]:
+        cfg = self.config
+        if "recovery" not in self._kinds() or not snapshots:
+            raise UserError(
+                f"{cfg.task.id} offers no scripted 'recovery' expert or no failure was seen; record recoveries yourself "
+                "and write them with farl.data.episode_store (docs/own_task.md)"
+            )
+        near = [state for lead, state in snapshots if 2 <= lead <= 8]
+        order = np.random.default_rng([cfg.seed, 8]).permutation(len(near))
+        agent = self._experts("recovery", NoiseConfig(white=cfg.recovery_noise))
+        kept: list[Episode] = []
+        self.progress.stage("recoveries", cfg.recovery_episodes)
+        for start in range(0, len(near), cfg.num_envs):
+            states = [near[i] for i in order[start : start + cfg.num_envs]]
+            for result in rescue(self.envs, cfg.task, agent, states, cfg.recovery_steps, _block(cfg.seed, 8) + start):
+                safe = not result.failed and not result.final_margin < cfg.safe_margin
+                kept += [result.episode] if safe else []
+            self.progress.at(len(kept))
+            if len(kept) >= cfg.recovery_episodes:
+                break
+        return kept[: cfg.recovery_episodes]
+
+    def calibration_set(self, policy: GaussianPolicy) -> list[Episode]:
+        cfg, wanted = self.config, self.config.calibration_episodes
+        agent = ExploringPolicy(policy, cfg.exploration_std, cfg.seed * 10 + 9)
+        counts = {True: 0, False: 0}
+        self.progress.stage("calibration", 2 * wanted)
+        limit = 40 * wanted   # a policy that never fails (or always does) must not be asked for ever
+
+        def enough(episode: Episode) -> bool:
+            counts[episode.failed] += 1
+            self.progress.at(sum(min(n, wanted) for n in counts.values()))
+            return min(counts.values()) >= wanted or sum(counts.values()) >= limit
+
+        collector = Collector(self.envs, cfg.task, cfg.tail)
+        return collect_until(collector.episodes(agent, _seeds(cfg.seed, 9), "clone"), enough)
+
+    def _experts(self, kind: str, noise: NoiseConfig) -> NoisyExperts:
+        experts = make_experts(self.config.task, kind, self.config.num_envs)
+        return NoisyExperts(experts, noise, self.envs.single_action_space.shape[0])   # type: ignore[index]
+
+    def _kinds(self) -> tuple[str, ...]:
+        env = make(self.config.task)
+        kinds: tuple[str, ...] = tuple(getattr(env.unwrapped, "expert_kinds", ()))
+        env.close()
+        return kinds
+
+    def _run(
+        self,
+        agent: Agent,
+        name: str,
+        steps: int,
+        block: int,
+        stage: str,
+        snapshots: list[tuple[int, State]] | None = None,
+    ) -> list[Episode]:
+        taken = 0
+        self.progress.stage(stage, steps)
+
+        def enough(episode: Episode) -> bool:
+            nonlocal taken
+            taken += len(episode)
+            self.progress.at(min(taken, steps))
+            return taken >= steps
+
+        collector = Collector(self.envs, self.config.task, self.config.tail, remember=snapshots is not None)
+        episodes = collect_until(collector.episodes(agent, _seeds(self.config.seed, block), name), enough)
+        if snapshots is not None:
+            snapshots += collector.snapshots
+        return episodes
+
+
+def _block(seed: int, block: int) -> int:
+    """First episode seed of a block: no two sets, and no two data seeds, share an episode."""
+    return (seed * 16 + block) * 1_000_000
+
+
+def _seeds(seed: int, block: int) -> Iterator[int]:
+    return itertools.count(_block(seed, block))
+
+
+def _clone_of(episodes: list[Episode], config: DemosConfig, progress: Progress) -> GaussianPolicy:
+    """A quick clone of the demonstrations: what the robot would do, and therefore where it would fail."""
+    generator = torch.Generator().manual_seed(config.seed)
+    torch.manual_seed(config.seed)
+    held = max(1, len(episodes) // 10)
+    train, held_out = transitions(episodes[held:], 1.0), transitions(episodes[:held], 1.0)
+    normalizer = Normalizer(train.obs.shape[1])
+    normalizer.fit(train.obs)
+    policy = GaussianPolicy(normalizer, train.action.shape[1], config.exploration_std)
+    clone(policy, train, held_out, config.bc, generator, progress, "cloning the demonstrations")
+    return policy
+
+
+def _attributes(config: DemosConfig, name: str) -> dict[str, Any]:
+    return {"task": config.task.id, "options": dict(config.task.options), "set": name, "seed": config.seed}
+
+
+def _counts(episodes: Sequence[Episode]) -> dict[str, int]:
+    return {
+        "episodes": len(episodes),
+        "transitions": sum(len(e) for e in episodes),
+        "failures": sum(e.failed for e in episodes),
+        "successes": sum(e.outcome == "success" for e in episodes),
+    }
+
+
+def _summary(episodes: Sequence[Episode]) -> str:
+    counts = _counts(episodes)
+    return (
+        f"{counts['episodes']:5d} episodes  {counts['transitions']:6d} transitions  "
+        f"{counts['failures']:4d} failures  {counts['successes']:4d} successes"
+    )
+

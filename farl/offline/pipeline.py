@@ -1,0 +1,205 @@
+"""The offline stage: from demonstrations to an ``OfflineBundle``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from farl.algorithms.behaviour_cloning import BCConfig, clone
+from farl.algorithms.calibration import CalibrationConfig, calibrate, expected_calibration_error, fit_probabilities, score
+from farl.algorithms.iql import IQLConfig, train_critics
+from farl.algorithms.latent_model_training import LatentModelConfig, train_latent_model
+from farl.algorithms.offline_ppo import OfflinePPOConfig, OfflinePPOResult, improve_offline
+from farl.algorithms.risk import ImaginedRisk, RiskConfig
+from farl.algorithms.state_model_training import StateModelConfig, train_state_model
+from farl.data.batches import Transitions, WindowSampler, transitions
+from farl.data.episode_store import read_episodes
+from farl.environments import TaskConfig
+from farl.files import write_atomically, write_json
+from farl.networks.latent_model import LatentModel
+from farl.networks.state_model import StateModel
+from farl.offline.acceptance import AcceptanceConfig, Check, examine, table
+from farl.offline.bundle import ModelKind, OfflineBundle, Shape
+from farl.outputs import claim
+from farl.progress import Progress
+from farl.types import Episode
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """The offline stage: what to learn from which demonstrations."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: Path = Path("demos/bounded-push")
+    """folder of the demonstrations, made by `farl demos`"""
+    out: Path = Path("bundles/bounded-push")
+    seed: int = 0
+    device: str = "cpu"
+    """cpu or cuda; the finished bundle runs on either"""
+    exploration_std: float = 0.2
+    """std of the task policy, the same offline and online and for every method"""
+    reward_scale: float = 0.1
+    """factor on rewards, the same for every value in the project"""
+    model: ModelKind = "state"
+    """state: residual model in observation space; latent: the paper's seven parts"""
+    bc: BCConfig = field(default_factory=BCConfig)
+    recovery_bc: BCConfig = field(default_factory=lambda: BCConfig(updates=6000))
+    iql: IQLConfig = field(default_factory=IQLConfig)
+    offline_ppo: OfflinePPOConfig = field(default_factory=OfflinePPOConfig)
+    state_model: StateModelConfig = field(default_factory=StateModelConfig)
+    latent_model: LatentModelConfig = field(default_factory=LatentModelConfig)
+    risk: RiskConfig = field(default_factory=RiskConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
+
+
+def train(config: OfflineConfig) -> Path:
+    """Run every stage, save the bundle in ``config.out`` and print the acceptance table.
+
+    Stages already finished by an interrupted run of the same configuration are not repeated.
+    """
+    stage = _Stage(config)
+    if (config.out / "manifest.json").exists():
+        print(f"{config.out} is complete; delete it to train again.")
+        return config.out
+    stage.run("normalizer", stage.fit_normalizer)
+    stage.run("policy", stage.clone_task)
+    stage.run("critics", stage.train_critics)
+    stage.run("model", stage.train_model)
+    stage.run("offline PPO", stage.improve)
+    stage.run("recovery", stage.clone_recovery)
+    stage.calibrate()
+    checks = stage.examine()
+    write_json(config.out / "acceptance.json", [dataclasses.asdict(check) for check in checks])
+    stage.bundle.save(config.out)
+    (config.out / "partial.pt").unlink(missing_ok=True)
+    stage.progress.say(table(checks))
+    return config.out
+
+
+class _Stage:
+    """The bundle in the making, the data, and one generator that all stages draw from in order."""
+
+    def __init__(self, config: OfflineConfig) -> None:
+        self.config = config
+        self.data = {
+            name: {split: read_episodes(config.data / f"{name}.hdf5", split, task=config.task.id) for split in ("train", "valid")}
+            for name in ("task", "failure", "recovery", "calibration")
+        }
+        claim(config.out, config)
+        torch.manual_seed(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.progress = Progress(config.out, f"offline stage of {config.task.name}, seed {config.seed}")
+        first = self.data["task"]["train"][0]
+        shape = Shape(first.obs.shape[1], first.actions.shape[1], config.exploration_std, config.model, self._model_options())
+        self.bundle = OfflineBundle.empty(config.task, shape)
+        self.bundle = dataclasses.replace(
+            self.bundle, risk=config.risk, reward_scale=config.reward_scale, seed=config.seed
+        )
+        self.notes: dict[str, Any] = {}
+        self.done: list[str] = []
+        self._partial = config.out / "partial.pt"
+        if self._partial.exists():
+            saved = torch.load(self._partial, weights_only=True)
+            self.bundle.load_weights(saved["weights"])
+            self.generator.set_state(saved["generator"])
+            self.done, self.notes = saved["done"], saved["notes"]
+
+    def run(self, name: str, work: Callable[[], None]) -> None:
+        """Do one stage and keep its result, unless an earlier start already did."""
+        if name in self.done:
+            return
+        work()
+        self.done.append(name)
+        saved = {
+            "weights": self.bundle.weights(),
+            "generator": self.generator.get_state(),
+            "done": self.done,
+            "notes": self.notes,
+        }
+        write_atomically(self._partial, lambda temporary: torch.save(saved, temporary))
+
+    def _model_options(self) -> dict[str, Any]:
+        cfg = self.config
+        if cfg.model == "state":
+            return {"hidden": list(cfg.state_model.hidden), "heads": cfg.state_model.heads}
+        return {"latent": cfg.latent_model.latent, "width": cfg.latent_model.width, "heads": cfg.latent_model.heads}
+
+    def _transitions(self, *names: str, split: str = "train") -> Transitions:
+        episodes = [episode for name in names for episode in self.data[name][split]]
+        return transitions(episodes, self.config.reward_scale)
+
+    def fit_normalizer(self) -> None:
+        self.bundle.normalizer.fit(self._transitions("task", "failure", "recovery").obs)
+
+    def clone_task(self) -> None:
+        train, held_out = self._transitions("task"), self._transitions("task", split="valid")
+        self.notes["task NLL"] = clone(
+            self.bundle.policy, train, held_out, self.config.bc, self.generator, self.progress, "task policy: cloning"
+        )
+
+    def clone_recovery(self) -> None:
+        train, held_out = self._transitions("recovery"), self._transitions("recovery", split="valid")
+        self.notes["recovery NLL"] = clone(
+            self.bundle.recovery, train, held_out, self.config.recovery_bc, self.generator, self.progress, "recovery policy: cloning"
+        )
+
+    def train_critics(self) -> None:
+        b = self.bundle
+        data = self._transitions("task", "failure")
+        train_critics(b.q, b.value, b.normalizer, data, self.config.iql, self.generator, self.progress)
+
+    def train_model(self) -> None:
+        cfg, b = self.config, self.bundle
+        episodes = [e for name in ("task", "failure", "recovery") for e in self.data[name]["train"]]
+        if isinstance(b.model, StateModel):
+            sampler = WindowSampler(episodes, cfg.state_model.horizon, cfg.reward_scale, cfg.state_model.onset_fraction)
+            data = self._transitions("task", "failure", "recovery")
+            train_state_model(b.model, b.normalizer, sampler, data, cfg.state_model, self.generator, self.progress)
+        elif isinstance(b.model, LatentModel):
+            sampler = WindowSampler(episodes, cfg.latent_model.horizon, cfg.reward_scale, cfg.latent_model.onset_fraction)
+            train_latent_model(b.model, b.normalizer, sampler, cfg.latent_model, self.generator, self.progress)
+
+    def improve(self) -> None:
+        b = self.bundle
+        data = self._transitions("task", "failure")
+        result = improve_offline(
+            b.policy, b.model, b.q, b.value, data, self.config.offline_ppo, self.generator, self.progress
+        )
+        self.notes["offline PPO"] = {"scores": list(result.scores), "accepted": result.accepted}
+
+    def calibrate(self) -> None:
+        """Fit probabilities on one half of the held-out episodes, measure them on the other, choose the threshold on all."""
+        episodes = self.data["calibration"]["train"] + self.data["calibration"]["valid"]
+        raw = ImaginedRisk(self.bundle.model, self.bundle.policy, self.bundle.risk)
+        logit, label = _first_step(raw, episodes[::2])
+        scale, shift = fit_probabilities(logit, label)
+        held_logit, held_label = _first_step(raw, episodes[1::2])
+        error = expected_calibration_error(1 / (1 + torch.exp(-torch.tensor(scale * held_logit + shift))).numpy(), held_label)
+        critic = ImaginedRisk(self.bundle.model, self.bundle.policy, self.bundle.risk, scale, shift)
+        self.progress.stage("calibration", 1)
+        self.bundle.calibration = calibrate(
+            score(critic, episodes), self.config.calibration, scale=scale, shift=shift, calibration_error=error
+        )
+
+    def examine(self) -> list[Check]:
+        ppo = self.notes["offline PPO"]
+        held_out = [e for name in ("task", "failure") for e in self.data[name]["valid"]]
+        result = OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
+        return examine(self.bundle, held_out, result, self.config.acceptance, self.progress)
+
+
+def _first_step(critic: ImaginedRisk, episodes: list[Episode]) -> tuple[Any, Any]:
+    """Mean head logit of each executed action, and whether it violated; up to the first violation of an episode."""
+    kept = [(e, len(e) if e.onset is None else e.onset + 1) for e in episodes]
+    obs = torch.cat([torch.from_numpy(e.obs[:n]) for e, n in kept])
+    action = torch.cat([torch.from_numpy(e.actions[:n]) for e, n in kept]).clamp(-1, 1)
+    label = torch.cat([torch.from_numpy(e.failure[:n]) for e, n in kept])
+    with torch.no_grad():
+        _, logits = critic.model.step(critic.model.encode(critic.policy.normalizer(obs)), action)
+    return logits.mean(0).double().numpy(), label.numpy()

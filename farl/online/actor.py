@@ -1,0 +1,151 @@
+"""The actor: environments, the task policy's exploration, and the router that decides what is executed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from farl.algorithms.ppo import Rollout
+from farl.algorithms.router import Router, Ungated
+from farl.environments import TaskConfig, column, failure_flags, get_states, reset_where, set_states
+from farl.networks.policy import GaussianPolicy
+from farl.online.accounting import EpisodeRecord, Ledger
+from farl.types import Decision
+
+OnEpisode = Callable[[EpisodeRecord, dict[str, Any]], None]
+
+
+class Actor:
+    """Steps the environments and fills rollouts; owns everything that must continue exactly after an interruption."""
+
+    def __init__(
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        task: TaskConfig,
+        policy: GaussianPolicy,
+        router: Router | Ungated,
+        reward_scale: float,
+        seed: int,
+        on_episode: OnEpisode,
+    ) -> None:
+        self.envs, self.task, self.policy, self.router = envs, task, policy, router
+        self.reward_scale, self.seed, self.on_episode = reward_scale, seed, on_episode
+        self.ledger = Ledger()
+        self.explore = torch.Generator().manual_seed(seed)
+        self.begun = 0
+        """episodes started so far; the next one's seed follows from it"""
+        self.steps = 0
+        """agent steps, all environments together"""
+        self.seconds = {"env": 0.0, "policy": 0.0}
+        count = envs.num_envs
+        self.records = [EpisodeRecord(0) for _ in range(count)]
+        self.obs: NDArray[np.float32] = np.zeros((count, envs.single_observation_space.shape[0]), dtype=np.float32)   # type: ignore[index]
+        self._begin(np.ones(count, dtype=bool))
+
+    def collect(self, steps: int) -> Rollout:
+        """Act for ``steps`` in every environment."""
+        count, (obs_dim,) = self.envs.num_envs, self.obs.shape[1:]
+        rollout = Rollout.empty(steps, count, obs_dim, self.envs.single_action_space.shape[0])   # type: ignore[index]
+        for t in range(steps):
+            obs = torch.from_numpy(self.obs.copy())
+            mean, proposed = self._propose(obs)
+            decision = self.router.decide(obs, proposed)
+            self._record_decision(rollout, t, obs, mean, decision)
+            self._execute(rollout, t, decision)
+        return rollout
+
+    @torch.no_grad()
+    def _propose(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        start = time.perf_counter()
+        mean = self.policy.act(obs)
+        proposed = self.policy.sample(mean, self.explore)
+        self.seconds["policy"] += time.perf_counter() - start
+        return mean, proposed
+
+    @torch.no_grad()
+    def _record_decision(self, rollout: Rollout, t: int, obs: torch.Tensor, mean: torch.Tensor, decision: Decision) -> None:
+        rollout.obs[t], rollout.risk[t], rollout.gated[t] = obs, decision.risk, decision.gated
+        rollout.proposed[t], rollout.executed[t] = decision.proposed, decision.executed
+        rollout.proposed_log_prob[t] = self.policy.log_prob(mean, decision.proposed)
+        rollout.executed_log_prob[t] = self.policy.log_prob(mean, decision.executed)
+        rollout.z_max[t] = ((decision.executed - mean).abs() / self.policy.std).amax(-1)
+
+    def _execute(self, rollout: Rollout, t: int, decision: Decision) -> None:
+        start = time.perf_counter()
+        action = decision.executed.clamp(-1, 1).numpy()
+        following, reward, terminated, truncated, info = self.envs.step(action)
+        self.seconds["env"] += time.perf_counter() - start
+        self.steps += self.envs.num_envs
+        failure = failure_flags(info, self.task, self.envs.num_envs)
+        rollout.next_obs[t] = torch.from_numpy(np.asarray(following, dtype=np.float32))
+        rollout.reward[t] = torch.from_numpy(np.asarray(reward, dtype=np.float32)) * self.reward_scale
+        rollout.terminated[t], rollout.truncated[t] = torch.from_numpy(terminated), torch.from_numpy(truncated)
+        rollout.failure[t] = torch.from_numpy(failure)
+        self.obs = np.array(following, dtype=np.float32)
+        self._account(action, reward, terminated, truncated, failure, info, decision)
+        if (ended := terminated | truncated).any():
+            self._begin(ended)
+
+    def _account(
+        self,
+        action: NDArray[np.float32],
+        reward: NDArray[np.float64],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+        failure: NDArray[np.bool_],
+        info: dict[str, Any],
+        decision: Decision,
+    ) -> None:
+        success = column(info, "success", len(action), 0.0)
+        kinds = info.get("failure_type", [""] * len(action))
+        risk, gated = decision.risk.tolist(), decision.gated.tolist()
+        for i, record in enumerate(self.records):
+            record.add(float(reward[i]), bool(failure[i]), str(kinds[i]), gated[i], risk[i], action[i])
+            if terminated[i] or truncated[i]:
+                line = self.ledger.close(record, bool(terminated[i]), bool(success[i]))
+                gate = self.router.gate
+                caps = 0 if gate is None else int(gate.cap_hits[i])
+                self.on_episode(record, {**line, "env": i, "end_step": self.steps, "cap_hits": caps})
+
+    def _begin(self, mask: NDArray[np.bool_]) -> None:
+        """Start new episodes; seeds count up, so the n-th episode of a run is the same whoever acts in it."""
+        seeds = [0] * self.envs.num_envs
+        for i in np.flatnonzero(mask):
+            seeds[i] = self.seed * 10_000_000 + self.begun
+            self.records[i] = EpisodeRecord(seeds[i])
+            self.begun += 1
+        fresh, _ = reset_where(self.envs, mask, seeds)
+        self.obs[mask] = fresh[mask]
+        self.router.reset(torch.from_numpy(mask))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to continue; ``environments`` is None where the task has no ``get_state``."""
+        return {
+            "explore": self.explore.get_state(),
+            "router": self.router.state_dict(),
+            "ledger": self.ledger.state_dict(),
+            "begun": self.begun,
+            "steps": self.steps,
+            "obs": self.obs,
+            "records": [record.state_dict() for record in self.records],
+            "environments": get_states(self.envs),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken; without simulator states the open episodes are begun anew."""
+        self.explore.set_state(state["explore"])
+        self.router.load_state_dict(state["router"])
+        self.ledger.load_state_dict(state["ledger"])
+        self.begun, self.steps = state["begun"], state["steps"]
+        if state["environments"] is None:
+            self._begin(np.ones(self.envs.num_envs, dtype=bool))
+            return
+        self.obs = np.array(state["obs"], dtype=np.float32)
+        self.records = [EpisodeRecord.from_state(record) for record in state["records"]]
+        set_states(self.envs, state["environments"])

@@ -1,0 +1,230 @@
+"""One online run: actor and learner in one process, from a bundle to a run directory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from farl.algorithms.credit import CreditMode
+from farl.algorithms.gate import GateConfig
+from farl.algorithms.ppo import PPO, PPOConfig, Rollout
+from farl.algorithms.router import Router, Ungated
+from farl.environments import TaskConfig, make_vector
+from farl.errors import UserError
+from farl.methods import ControlsConfig, Parts, find
+from farl.offline.bundle import OfflineBundle
+from farl.offline.evaluation import evaluate
+from farl.online import checkpoint
+from farl.online.actor import Actor
+from farl.online.provenance import describe_run, mark
+from farl.online.recorder import Recorder
+from farl.outputs import claim
+from farl.progress import Progress
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """An online run: which method continues from which bundle, and for how long."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    bundle: Path = Path("bundles/bounded-push")
+    """folder made by `farl offline`"""
+    out: Path = Path("runs/bounded-push")
+    method: str = "farl"
+    """`farl list` shows them"""
+    seed: int = 0
+    steps: int = 100_000
+    """agent steps, all environments together; a larger number continues a finished run"""
+    num_envs: int = 16
+    rollout_steps: int = 128
+    """agent steps of each environment between two updates"""
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    credit: CreditMode | None = None
+    """how gated steps are credited; None takes the method's own"""
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
+    evaluate_every: int = 20_000
+    """agent steps between two evaluations"""
+    evaluation_episodes: int = 16
+    checkpoint_every: int = 10
+    """iterations between two checkpoints"""
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "rollout_steps", "evaluate_every", "checkpoint_every", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+
+
+def run(config: OnlineConfig) -> Path:
+    """Train until ``config.steps``; an interrupted run continues, a finished one is left alone."""
+    session = Session(config)
+    if session.finished():
+        print(f"{config.out} is finished; give more --steps to continue it, or another --out.")
+        return config.out
+    with session:
+        train(session, config.steps)
+    return config.out
+
+
+def train(session: Session, steps: int) -> None:
+    """The loop: collect, learn, record; evaluate and save when due."""
+    while session.actor.steps < steps:
+        session.evaluate_if_due()
+        rollout = session.actor.collect(session.config.rollout_steps)
+        losses = session.learn(rollout, done=session.actor.steps / steps)
+        session.record(rollout, losses)
+        session.save_if_due()
+    session.evaluate_if_due(final=True)
+
+
+class Session:
+    """Everything one run consists of, wired together; resumes from the newest checkpoint if there is one."""
+
+    def __init__(self, config: OnlineConfig) -> None:
+        self.config, self.method = config, find(config.method)
+        self.bundle = OfflineBundle.load(config.bundle, config.task)
+        claim(config.out, config, extendable=("steps",))
+        torch.manual_seed(config.seed)
+        self.policy, self.value = self.bundle.policy, self.bundle.value
+        self.envs = make_vector(config.task, config.num_envs)
+        self.evaluation_envs = make_vector(config.task, min(config.num_envs, config.evaluation_episodes) or 1)
+        parts = self._parts(self.envs)
+        router = self.method.router(parts)
+        threshold = float("inf") if router.gate is None else router.gate.threshold
+        self.recorder = Recorder(config.out, threshold)
+        self.actor = Actor(
+            self.envs, config.task, self.policy, router, self.bundle.reward_scale, config.seed, self.recorder.episode
+        )
+        credit = config.credit or self.method.credit
+        self.learner = PPO(self.policy, self.value, config.ppo, credit, torch.Generator().manual_seed(config.seed + 1))
+        self.evaluation_router: Router | Ungated = self.method.router(self._parts(self.evaluation_envs))
+        self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
+        self.evaluated_at = -1
+        self.update_seconds, self.earlier_seconds, self.started = 0.0, 0.0, time.perf_counter()
+        self._resume()
+
+    def _parts(self, envs: Any) -> Parts:
+        generator = torch.Generator().manual_seed(self.config.seed + 2)
+        return Parts(self.bundle, self.policy, envs, self.config.gate, self.config.controls, generator)
+
+    def _resume(self) -> None:
+        state = checkpoint.load_latest(self.config.out / "checkpoints")
+        self.recorder.rewind(None if state is None else state["recorder"])
+        if state is not None:
+            self.actor.load_state_dict(state["actor"])
+            self.learner.load_state_dict(state["learner"])
+            self.evaluated_at, self.earlier_seconds = state["evaluated_at"], state["seconds"]
+
+    def finished(self) -> bool:
+        return self.actor.steps >= self.config.steps and self.evaluated_at >= self.actor.steps
+
+    def __enter__(self) -> Session:
+        describe_run(self.config.out, self.config, self.bundle, self.recorder.threshold)
+        self.progress.stage("training", self.config.steps)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.recorder.close()
+        self.envs.close()
+        self.evaluation_envs.close()
+        if kind is None:
+            mark(self.config.out, status="finished", steps=self.actor.steps, wall_s=self.seconds())
+        elif kind is KeyboardInterrupt:
+            mark(self.config.out, status="interrupted", steps=self.actor.steps)
+
+    def seconds(self) -> float:
+        """Wall-clock time spent on this run, earlier starts included."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def learn(self, rollout: Rollout, done: float) -> dict[str, float]:
+        start = time.perf_counter()
+        losses = self.learner.update(rollout, min(done, 1.0))
+        self.update_seconds += time.perf_counter() - start
+        return losses
+
+    def record(self, rollout: Rollout, losses: dict[str, float]) -> None:
+        """One line of metrics."""
+        gated, risk = rollout.gated, rollout.risk.flatten()
+        known = risk[risk.isfinite()]
+        z = rollout.z_max[gated]
+        line: dict[str, Any] = {
+            "step": self.actor.steps,
+            "iteration": self.learner.iteration,
+            "wall_s": self.seconds(),
+            **self.actor.ledger.summary(),
+            "gated_fraction": float(gated.float().mean()),
+            "risk_mean": float(known.mean()) if len(known) else 0.0,
+            "risk_p95": float(known.quantile(0.95)) if len(known) else 0.0,
+            "unknown_risks": int(len(risk) - len(known)),
+            "z_median": float(z.median()) if len(z) else 0.0,
+            **losses,
+            "env_s": self.actor.seconds["env"],
+            "policy_s": self.actor.seconds["policy"],
+            "gate_s": self.actor.router.seconds,
+            "update_s": self.update_seconds,
+        }
+        self.recorder.metrics(line)
+        self.progress.at(
+            min(self.actor.steps, self.config.steps),
+            f"success {line['success_rate']:.2f}, failures {line['failures']}, gated {line['gated_fraction']:.1%}",
+        )
+
+    def evaluate_if_due(self, final: bool = False) -> None:
+        """Evaluate with the gate on and off at the configured interval, before the first step and after the last."""
+        steps, every = self.actor.steps, self.config.evaluate_every
+        due = self.evaluated_at < 0 or steps // every > self.evaluated_at // every
+        if self.config.evaluation_episodes == 0 or not (due or final) or self.evaluated_at == steps:
+            self.evaluated_at = max(self.evaluated_at, steps if final else self.evaluated_at)
+        else:
+            for name, router in (("off", Ungated()), ("on", self.evaluation_router)):
+                if name == "on" and isinstance(router, Ungated):
+                    continue
+                rows = evaluate(
+                    self.evaluation_envs, self.config.task, self.policy.act, router, self.config.evaluation_episodes
+                )
+                self.recorder.evaluation(steps, name, rows)
+            self.evaluated_at = steps
+        if final:
+            self.save()
+
+    def save_if_due(self) -> None:
+        if self.learner.iteration % self.config.checkpoint_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """A checkpoint that holds everything needed to continue bit for bit."""
+        self.recorder.flush()
+        state = {
+            "actor": self.actor.state_dict(),
+            "learner": self.learner.state_dict(),
+            "recorder": self.recorder.state_dict(),
+            "evaluated_at": self.evaluated_at,
+            "seconds": self.seconds(),
+        }
+        checkpoint.save(self.config.out / "checkpoints", self.actor.steps, state)
+
+
+def load_agent(folder: Path) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+    """The task policy of a run's newest checkpoint: observation in, mean action out."""
+    from farl import configuration
+
+    if not (folder / "config.yaml").exists():
+        raise UserError(f"{folder} is not a run directory (no config.yaml)")
+    config = configuration.read(OnlineConfig, folder / "config.yaml")
+    bundle = OfflineBundle.load(config.bundle, config.task)
+    state = checkpoint.load_latest(folder / "checkpoints")
+    if state is None:
+        raise UserError(f"{folder} has no checkpoint yet; let the run reach its first one")
+    bundle.policy.load_state_dict(state["learner"]["policy"])
+
+    def act(obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        action: np.ndarray[Any, Any] = bundle.policy.act(torch.from_numpy(obs).float()[None])[0].clamp(-1, 1).numpy()
+        return action
+
+    return act
