@@ -27,7 +27,7 @@ def make_run(
     write_rows(folder / "episodes.jsonl", episodes)
     write_rows(folder / "metrics.jsonl", _metrics(steps, episodes))
     write_rows(folder / "evaluations.jsonl", _evaluations(steps, method != "uni-o4", rng))
-    meta = {"status": "finished" if finished else "running", "versions": {"farl": "0.1.0", "torch": "2.13.0"}, "git": "abc1234"}
+    meta = {"status": "finished" if finished else "running", "versions": {"farl": "0.1.0", "torch": "2.13.0"}, "git_commit": "abc1234"}
     (folder / "meta.json").write_text(json.dumps(meta))
     config = {"task": {"id": f"failurebench:FailureBench/{task}", "options": {}}, "method": method, "seed": seed, "steps": steps}
     (folder / "config.yaml").write_text(yaml.safe_dump(config if finished else config | {"steps": 2 * steps}))

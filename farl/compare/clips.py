@@ -30,6 +30,8 @@ Frame = NDArray[np.uint8]
 FRAMES = 80
 """frames of a clip; a software renderer takes about a tenth of a second for each"""
 SIDE, CURVE, BORDER = 320, 80, 6
+SCALE, PAD = 3, 18
+GROUND, PALE = "#14171c", "#c9cfd8"
 FPS = 15
 TIME_LIMIT_S = 180
 
@@ -179,7 +181,7 @@ def _rendered(env: Any, run: Run) -> Frame:
 
 def draw(picture: Frame, record: Recording, step: int, window: slice) -> Frame:
     """One frame: the scene with a border while recovery acts, and the risk so far underneath."""
-    canvas = Image.new("RGB", (SIDE, SIDE + CURVE), "#14171c")
+    canvas = Image.new("RGB", (SIDE, SIDE + CURVE), GROUND)
     canvas.paste(_square(picture), (0, 0))
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(13)
@@ -188,7 +190,7 @@ def draw(picture: Frame, record: Recording, step: int, window: slice) -> Frame:
         _label(pen, (12, 12), "recovery acts", "#e11d2e", font)
     if record.failure[step]:
         _label(pen, (12, SIDE - 32), "failure", VERMILLION.light, font)
-    _label(pen, (SIDE - 74, 12), f"step {step + 1}", "#14171c", font)
+    _label(pen, (SIDE - 74, 12), f"step {step + 1}", GROUND, font)
     canvas.paste(_risk_curve(record, step, window), (0, SIDE))
     return np.asarray(canvas, dtype=np.uint8)
 
@@ -208,31 +210,44 @@ def _label(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: str
 
 def _risk_curve(record: Recording, step: int, window: slice) -> Image.Image:
     """The risk from the window's first step to this one; drawn at three times the size, so that it comes out smooth."""
-    scale = 3
-    width, height = SIDE * scale, CURVE * scale
-    image = Image.new("RGB", (width, height), "#14171c")
+    image = Image.new("RGB", (SIDE * SCALE, CURVE * SCALE), GROUND)
     pen = ImageDraw.Draw(image)
-    risk = np.nan_to_num(record.risk[window], nan=1.0)
-    top = max(1.0 if record.risk.max(initial=0) > 0.5 else 0.5, 1.2 * record.threshold)
-    pad = 6 * scale
-
-    def at(index: int, value: float) -> tuple[float, float]:
-        x = pad + (width - 2 * pad) * index / max(1, len(risk) - 1)
-        return x, height - pad - (height - 4 * pad) * min(value, top) / top
-
-    for index in np.flatnonzero(record.gated[window]):
-        if index <= step - window.start:
-            pen.rectangle((at(int(index), 0)[0] - 5, 3 * pad, at(int(index), 0)[0] + 5, height - pad), fill="#4a1a20")
-    if np.isfinite(record.threshold):
-        for x in range(pad, width - pad, 24):
-            level = at(0, record.threshold)[1]
-            pen.line((x, level, x + 12, level), fill=AMBER.dark, width=scale)
-    points = [at(index, float(value)) for index, value in enumerate(risk[: step - window.start + 1])]
-    pen.line([points[0], *points], fill=BLUE.dark, width=2 * scale, joint="curve")
-    x, y = points[-1]
+    if not np.isfinite(record.threshold):
+        pen.text((PAD, PAD), "no gate", fill=PALE, font=ImageFont.load_default(12 * SCALE))
+        return image.resize((SIDE, CURVE), Image.Resampling.LANCZOS)
+    at = _Axes(window.stop - window.start, top=max(0.5, 1.5 * record.threshold, _highest(record)))
+    risk = np.nan_to_num(record.risk[window], nan=at.top)[: step - window.start + 1]   # not known counts as not safe
+    for index in np.flatnonzero(record.gated[window][: len(risk)]):
+        x = at.x(int(index))
+        pen.rectangle((x - 5, at.y(at.top), x + 5, at.y(0)), fill="#4a1a20")
+    for x in range(PAD, SIDE * SCALE - PAD, 24):
+        pen.line((x, at.y(record.threshold), x + 12, at.y(record.threshold)), fill=AMBER.dark, width=SCALE)
+    points = [(at.x(index), at.y(float(value))) for index, value in enumerate(risk)]
+    pen.line([points[0], *points], fill=BLUE.dark, width=2 * SCALE, joint="curve")
+    (x, y) = points[-1]
     pen.ellipse((x - 9, y - 9, x + 9, y + 9), fill="white")
-    pen.text((pad, pad // 2), f"predicted risk {record.risk[step]:.2f}", fill="#c9cfd8", font=ImageFont.load_default(12 * scale))
+    said = f"predicted risk {record.risk[step]:.2f}"
+    pen.text((PAD, PAD // 2), said, fill=PALE, font=ImageFont.load_default(12 * SCALE))
     return image.resize((SIDE, CURVE), Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Where steps and risks lie on the strip."""
+
+    steps: int
+    top: float
+
+    def x(self, index: int) -> int:
+        return PAD + round((SIDE * SCALE - 2 * PAD) * index / max(1, self.steps - 1))
+
+    def y(self, risk: float) -> int:
+        return CURVE * SCALE - PAD - round((CURVE * SCALE - 4 * PAD) * min(risk, self.top) / self.top)
+
+
+def _highest(record: Recording) -> float:
+    finite = record.risk[np.isfinite(record.risk)]
+    return float(finite.max()) if len(finite) else 0.0
 
 
 def encode(path: Path, frames: list[Frame]) -> None:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -109,7 +109,7 @@ def _start(work: Work) -> None:
             stderr=subprocess.STDOUT,
             env={**os.environ, **SINGLE_THREADED, "PYTHONUNBUFFERED": "1"},
             process_group=0,   # Ctrl-C reaches us alone; we pass it on in order
-            preexec_fn=_die_with_parent,   # noqa: PLW1509 (we start no thread before the jobs are done)
+            preexec_fn=_die_with_parent,   # safe: no other thread runs while jobs do
         )
     work.status, work.started = "running", time.monotonic()
 
@@ -121,7 +121,7 @@ _PR_SET_PDEATHSIG = 1
 def _die_with_parent() -> None:
     """Should this process be killed outright, the kernel ends its jobs: two studies must never write into one run."""
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _stop(running: list[Work], grace_s: float) -> None:
@@ -141,10 +141,8 @@ def _stop(running: list[Work], grace_s: float) -> None:
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _wait(processes: list[subprocess.Popen[bytes]], patience: float) -> None:

@@ -208,8 +208,9 @@ def _acceptance(bundles: Path) -> list[Acceptance]:
 
 
 def _machine(run: Run) -> str:
-    facts = {key: value for key, value in run.meta.items() if key not in ("status", "seed", "command", "steps")}
-    return "\n".join(f"{key}: {_flat(value)}" for key, value in facts.items())
+    """What results may depend on; the same for all runs of one machine and checkout."""
+    facts = [(key, run.meta[key]) for key in ("versions", "git_commit", "hardware") if run.meta.get(key)]
+    return "\n".join(f"{key}: {_flat(value)}" for key, value in facts)
 
 
 def _flat(value: Any) -> str:

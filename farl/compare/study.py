@@ -124,8 +124,8 @@ def _online_job(config: StudyConfig, folders: Folders, method: str, seed: int) -
 
 def run_finished(run: Path, steps: int) -> bool:
     """Whether the run is finished, and not for a smaller budget than ``steps``."""
-    finished = read_json(run / "meta.json").get("status") == "finished"
-    return finished and int(read_yaml(run / "config.yaml").get("steps", steps)) >= steps
+    meta = read_json(run / "meta.json")
+    return meta.get("status") == "finished" and int(meta.get("steps", 0)) >= steps
 
 
 def _job(config: StudyConfig, name: str, verb: str, settings: Any, needs: tuple[str, ...], done: Callable[[], bool]) -> Job:
