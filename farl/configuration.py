@@ -168,17 +168,15 @@ def _accepts_none(hint: Any) -> bool:
 
 
 def _nearest(name: str, names: Sequence[str]) -> str | None:
-    """The right name that was probably meant: the same last part elsewhere, else the closest spelling."""
-    last = name.rpartition(".")[2]
-    same_end = [candidate for candidate in names if candidate.rpartition(".")[2] == last]
-    if same_end:
-        return difflib.get_close_matches(name, same_end, n=1, cutoff=0.0)[0]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
+    """What was probably meant: nearly the same name, else one with the same last part, else with a similar one."""
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
     if close:
         return close[0]
-    ends = {candidate.rpartition(".")[2]: candidate for candidate in names}
-    close = difflib.get_close_matches(last, list(ends), n=1, cutoff=0.6)
-    return ends[close[0]] if close else None
+    last = name.rpartition(".")[2]
+    ends = list(dict.fromkeys(candidate.rpartition(".")[2] for candidate in names))
+    meant = [last] if last in ends else difflib.get_close_matches(last, ends, n=1, cutoff=0.6)
+    elsewhere = [candidate for candidate in names if meant and candidate.rpartition(".")[2] == meant[0]]
+    return difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.0)[0] if elsewhere else None
 
 
 # ---------------------------------------------------------------- from a file

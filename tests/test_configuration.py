@@ -32,6 +32,7 @@ class Gate:
 class Task:
     id: str = "a"
     options: Options = field(default_factory=dict)
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     ("flags", "expected"),
     [
         ("--gate.treshold 1", "unknown flag '--gate.treshold'; perhaps you meant '--gate.threshold'"),
+        ("--seed 1", "unknown flag '--seed'; perhaps you meant '--seeds'"),
+        ("--tresh 1", "unknown flag '--tresh'; perhaps you meant '--gate.threshold'"),
         ("--min_dwell 1", "unknown flag '--min_dwell'; perhaps you meant '--gate.min-dwell'"),
         ("--qqqq 1", "unknown flag '--qqqq'; `farl test --help` lists the flags"),
         ("--gate 1", "'--gate' is a group of settings; set its members as --gate.NAME: threshold, min_dwell, enabled"),
