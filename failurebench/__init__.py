@@ -51,3 +51,4 @@ def make_vec(task_id: str, num_envs: int, **kwargs: Any) -> FailureVectorEnv:
 
 
 _register()
+gymnasium.register("FailureBench/PointMassCliff-v0", entry_point="failurebench.point_mass:PointMassCliff")
