@@ -17,7 +17,6 @@ from farl.configuration import Options
 from farl.errors import UserError
 from farl.types import State
 
-
 _CLOCK = "time_limit_steps"
 
 
@@ -55,7 +54,7 @@ def make(task: TaskConfig, **extra: Any) -> gym.Env[Any, Any]:
     try:
         env: gym.Env[Any, Any] = gym.make(spec, disable_env_checker=True, **{**task.options, **extra})
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"cannot make {task.id} with options {dict(task.options)}: {error}") from error
+        raise _refused(task, error) from error
     return env
 
 
@@ -76,7 +75,7 @@ def make_vector(task: TaskConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
                 **task.options,
             )
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"cannot make {task.id} with options {dict(task.options)}: {error}") from error
+            raise _refused(task, error) from error
     _check_spaces(task, envs)
     return envs
 
@@ -88,7 +87,7 @@ def make_experts(task: TaskConfig, kind: str, count: int) -> list[Expert]:
     if kind not in kinds:
         env.close()
         raise UserError(f"{task.id} has no scripted expert '{kind}'; it offers {', '.join(kinds) or 'none'}")
-    experts = [env.unwrapped.expert(kind) for _ in range(count)]   # type: ignore[attr-defined]
+    experts = [env.unwrapped.expert(kind) for _ in range(count)]  # type: ignore[attr-defined]
     env.close()
     return experts
 
@@ -96,8 +95,13 @@ def make_experts(task: TaskConfig, kind: str, count: int) -> list[Expert]:
 def reset_where(
     envs: VectorEnv[Any, Any, Any], mask: NDArray[np.bool_], seeds: list[int]
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Start new episodes where ``mask`` is set, each from its own seed; the other rows are left as they are."""
-    obs, info = envs.reset(seed=seeds, options={"reset_mask": mask})
+    """Start new episodes where ``mask`` is set, each from its own seed.
+
+    Only the rows in ``mask`` of the returned observations mean anything: Gymnasium's own vector environment returns stale
+    ones elsewhere after ``set_states``.
+    """
+    chosen: Any = seeds  # a list is what VectorEnv documents, though its base class is annotated with an int
+    obs, info = envs.reset(seed=chosen, options={"reset_mask": mask})
     return obs, info
 
 
@@ -116,7 +120,7 @@ def set_states(envs: VectorEnv[Any, Any, Any], states: list[State]) -> None:
     if hasattr(envs, "set_states"):
         envs.set_states(states)
         return
-    for env, state in zip(envs.envs, states, strict=True):   # type: ignore[attr-defined]
+    for env, state in zip(envs.envs, states, strict=True):  # type: ignore[attr-defined]
         env.unwrapped.set_state({key: value for key, value in state.items() if key != _CLOCK})
         if clock := _clock(env):
             clock["_elapsed_steps"] = state[_CLOCK]
@@ -126,7 +130,7 @@ def get_observations(envs: VectorEnv[Any, Any, Any]) -> NDArray[np.float32]:
     """Observations of the states the environments are in now, for use after ``set_states``."""
     if hasattr(envs, "observations"):
         return np.array(envs.observations(), dtype=np.float32)
-    return np.stack([env.unwrapped.observation() for env in envs.envs]).astype(np.float32)   # type: ignore[attr-defined]
+    return np.stack([env.unwrapped.observation() for env in envs.envs]).astype(np.float32)  # type: ignore[attr-defined]
 
 
 def failure_flags(info: Mapping[str, Any], task: TaskConfig, num_envs: int) -> NDArray[np.bool_]:
@@ -144,6 +148,12 @@ def column(info: Mapping[str, Any], key: str, num_envs: int, default: float) -> 
     if key not in info:
         return np.full(num_envs, default)
     return np.asarray(info[key], dtype=np.float64).reshape(num_envs)
+
+
+def _refused(task: TaskConfig, error: Exception) -> UserError:
+    """Gymnasium appends the whole creator to an error's text; the first part says what was wrong."""
+    reason = str(error).partition(" was raised from the environment creator")[0]
+    return UserError(f"cannot make {task.id} with options {dict(task.options)}: {reason}")
 
 
 def _clock(env: gym.Env[Any, Any]) -> dict[str, Any]:
@@ -174,6 +184,10 @@ def _check_spaces(task: TaskConfig, envs: VectorEnv[Any, Any, Any]) -> None:
     if not isinstance(action, gym.spaces.Box) or action.shape is None or len(action.shape) != 1:
         raise UserError(f"{task.id} has action space {action}; a Box(-1, 1, (n,)) is needed")
     if not (np.allclose(action.low, -1) and np.allclose(action.high, 1)):
-        raise UserError(f"{task.id} has action bounds {action.low} to {action.high}; wrap it with RescaleAction to -1..1")
+        raise UserError(
+            f"{task.id} has action bounds {action.low} to {action.high}; wrap it with RescaleAction to -1..1"
+        )
     if not isinstance(obs, gym.spaces.Box) or obs.shape is None or len(obs.shape) != 1:
-        raise UserError(f"{task.id} has observation space {obs}; a flat Box is needed (wrap it with FlattenObservation)")
+        raise UserError(
+            f"{task.id} has observation space {obs}; a flat Box is needed (wrap it with FlattenObservation)"
+        )

@@ -15,6 +15,9 @@ from farl.errors import UserError
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary neighbour of ``path``, flush it to disk, then rename it into place.
 
+    Libraries that write files themselves may turn a full disk into an error of their own, or into a crash: serialise to
+    memory and use ``write_bytes``.
+
     Raises UserError if the disk is full or the folder cannot be written; the previous file is then untouched.
     """
     temporary: Path | None = None
@@ -26,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)   # mkstemp makes private files; results are meant to be shared
+        temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be shared
         temporary.replace(path)
     except OSError as error:
         raise UserError(
@@ -37,12 +40,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda temporary: _fill(temporary, content))
+
+
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda temporary: _write_exactly(temporary, text))
-
-
-def _write_exactly(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

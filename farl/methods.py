@@ -99,8 +99,12 @@ def hold_still(parts: Parts) -> Policy:
 METHODS: dict[str, Method] = {
     "farl": Method("world-model gate with a calibrated threshold, learned recovery", critic=imagined),
     "uni-o4": Method("offline-to-online PPO without a gate (Lei et al. 2024): the baseline"),
-    "farl-executed": Method("farl learning from executed actions, as the paper draws it", critic=imagined, credit="executed"),
-    "oracle-gate": Method("control: the simulator looks ahead instead of a model", critic=oracle, threshold=lambda parts: 0.0),
+    "farl-executed": Method(
+        "farl learning from executed actions, as the paper draws it", critic=imagined, credit="executed"
+    ),
+    "oracle-gate": Method(
+        "control: the simulator looks ahead instead of a model", critic=oracle, threshold=lambda parts: 0.0
+    ),
     "random-gate": Method(
         "control: hands over at random, as often as another gate", critic=random, threshold=lambda parts: 0.5
     ),

@@ -20,7 +20,9 @@ def claim(folder: Path, config: Any, extendable: tuple[str, ...] = ()) -> None:
     path, text = folder / "config.yaml", configuration.dump(config)
     if path.exists():
         theirs, ours = _flat(yaml.safe_load(path.read_text()) or {}), _flat(yaml.safe_load(text))
-        differing = [k for k in sorted(theirs.keys() | ours.keys()) if theirs.get(k) != ours.get(k) and k not in extendable]
+        differing = [
+            k for k in sorted(theirs.keys() | ours.keys()) if theirs.get(k) != ours.get(k) and k not in extendable
+        ]
         if differing:
             listed = "; ".join(f"{k}: {theirs.get(k)!r} there, {ours.get(k)!r} now" for k in differing[:6])
             raise UserError(

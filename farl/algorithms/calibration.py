@@ -160,7 +160,8 @@ def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitt
     cut = float(np.quantile(safe, 0.9)) if len(safe) else math.nan
     early = warnings(scored, 3, config.max_lead)
     soon = np.concatenate(
-        [s.risk[max(0, s.onset - config.max_lead) : s.onset + 1] for s in scored if s.onset is not None] or [np.zeros(0)]
+        [s.risk[max(0, s.onset - config.max_lead) : s.onset + 1] for s in scored if s.onset is not None]
+        or [np.zeros(0)]
     )
     return Calibration(
         threshold=threshold,
@@ -172,7 +173,7 @@ def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitt
         failing_episodes=sum(s.onset is not None for s in scored),
         clean_episodes=sum(s.onset is None for s in scored),
         reliability=_reliability(safe, soon),
-        **fitted,   # type: ignore[arg-type]
+        **fitted,  # type: ignore[arg-type]
     )
 
 

@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Float
 from torch import Tensor
 
-from farl.environments import get_states, set_states
+from farl.environments import get_states, reset_where, set_states
 from farl.errors import UserError
 from farl.networks.policy import GaussianPolicy
 
@@ -45,7 +45,7 @@ class SimulatorOracle:
             raise UserError("the oracle gate needs get_state()/set_state() from the environment; this task offers none")
         self.live, self.copy, self.policy = live, copy, policy
         self.horizon, self.rollouts, self.generator = horizon, rollouts, generator
-        copy.reset(seed=list(range(copy.num_envs)))
+        copy.reset(seed=0)
 
     def risk(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
         states = get_states(self.live)
@@ -62,9 +62,10 @@ class SimulatorOracle:
         for _ in range(self.horizon + 1):
             following, _, terminated, truncated, info = self.copy.step(action.clamp(-1, 1).numpy())
             failed |= np.asarray(info["failure"], dtype=bool) & ~over
-            over |= terminated | truncated
-            if over.any():
-                self.copy.reset(seed=[0] * len(over), options={"reset_mask": (terminated | truncated)})
+            ended = terminated | truncated
+            over |= ended
+            if ended.any():
+                reset_where(self.copy, ended, [0] * len(ended))
             x = self.policy.normalizer(torch.from_numpy(np.asarray(following, dtype=np.float32)))
             with torch.no_grad():
                 mean: Tensor = self.policy(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,10 @@ def train_latent_model(
 ) -> None:
     """Fit all seven parts in place."""
     trunk = [p for name, p in model.named_parameters() if not name.startswith(("prior", "encoder"))]
-    groups = [{"params": trunk}, {"params": model.encoder.parameters(), "lr": config.lr * config.encoder_lr_scale}]
+    groups: list[dict[str, Any]] = [
+        {"params": trunk},
+        {"params": model.encoder.parameters(), "lr": config.lr * config.encoder_lr_scale},
+    ]
     optimizer = torch.optim.Adam(groups, config.lr)
     prior_optimizer = torch.optim.Adam(model.prior.parameters(), config.lr)
     target = copy.deepcopy(model.value_heads)
@@ -64,7 +68,9 @@ def train_latent_model(
     for update in range(1, config.updates + 1):
         windows = sampler.sample(config.batch, generator)
         parts, latents = model_losses(model, target, normalizer, windows, config)
-        descend(sum(parts.values(), torch.zeros(())), optimizer, trunk + list(model.encoder.parameters()), max_norm=20.0)
+        descend(
+            sum(parts.values(), torch.zeros(())), optimizer, trunk + list(model.encoder.parameters()), max_norm=20.0
+        )
         prior = prior_loss(model, latents.detach(), windows)
         descend(prior, prior_optimizer, model.prior.parameters(), max_norm=20.0)
         track(target, model.value_heads, config.tau)
@@ -83,7 +89,9 @@ def model_losses(
         backup = _td_target(model, target, encoded, windows, config)
     z = model.encode(x[0])
     latents, losses = [], {name: torch.zeros(()) for name in ("consistency", "decoder", "reward", "value", "failure")}
-    losses["decoder"] = config.decoder * masked_mean((model.decode(z) - x[0]).square(), windows.valid[0][:, None]) / steps
+    losses["decoder"] = (
+        config.decoder * masked_mean((model.decode(z) - x[0]).square(), windows.valid[0][:, None]) / steps
+    )
     for t in range(steps):
         joint = torch.cat([z, windows.action[t]], dim=-1)
         latents.append(z)
@@ -112,7 +120,7 @@ def _td_target(
 ) -> Tensor:
     flat = encoded.flatten(0, 1)
     joint = torch.cat([flat, model.propose(flat)], dim=-1)
-    values = torch.stack([model.two_hot.decode(q(joint)) for q in target])   # type: ignore[attr-defined]
+    values = torch.stack([model.two_hot.decode(q(joint)) for q in target])  # type: ignore[attr-defined]
     return windows.reward + config.gamma * values.amin(0).view_as(windows.reward)
 
 

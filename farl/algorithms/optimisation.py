@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 def descend(loss: Tensor, optimizer: Optimizer, parameters: Iterable[nn.Parameter], max_norm: float) -> float:
     """Back-propagate, clip the gradient to ``max_norm``, step; returns the norm before clipping."""
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()   # type: ignore[no-untyped-call]
+    loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(list(parameters), max_norm)
     optimizer.step()
     return float(norm)

@@ -145,7 +145,7 @@ class PPO:
         kl, policy_on = 0.0, self.iteration >= self.config.warmup
         for _ in range(cfg.epochs):
             # One permutation an epoch is drawn whether or not the policy still learns: every method sees the same order.
-            for rows in torch.randperm(len(x), generator=self.generator).split(cfg.batch):
+            for rows in torch.split(torch.randperm(len(x), generator=self.generator), cfg.batch):
                 value_loss = mse_loss(self.value(x[rows]), returns[rows])
                 descend(value_loss, self.value_optimizer, self.value.parameters(), cfg.max_grad_norm * 10)
                 sums["value_loss"] += value_loss.item()

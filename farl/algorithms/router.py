@@ -64,4 +64,4 @@ class Router:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.gate.load_state_dict(state["gate"])
         if state["generator"] is not None:
-            self.critic.generator.set_state(state["generator"])   # type: ignore[attr-defined]
+            self.critic.generator.set_state(state["generator"])  # type: ignore[attr-defined]

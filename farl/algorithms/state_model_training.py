@@ -54,7 +54,7 @@ def train_state_model(
     """Fit ``model`` in place: linear part in closed form, then dynamics, failure and reward together, unrolled."""
     x, x_next = normalizer(data.obs), normalizer(data.next_obs)
     model.fit_linear(x, data.action, x_next)
-    change = (x_next - x).square().mean(0).sqrt().clamp_min(1e-2)   # error is counted in steps' worth of motion
+    change = (x_next - x).square().mean(0).sqrt().clamp_min(1e-2)  # error is counted in steps' worth of motion
     optimizer = torch.optim.Adam(model.parameters(), config.lr)
     progress.stage("state-space world model", config.updates)
     for update in range(1, config.updates + 1):

@@ -39,7 +39,7 @@ class Transitions:
 def transitions(episodes: Sequence[Episode], reward_scale: float) -> Transitions:
     """Stack episodes into flat transitions."""
 
-    def stack(arrays: list[np.ndarray]) -> Tensor:   # type: ignore[type-arg]
+    def stack(arrays: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
         return torch.from_numpy(np.concatenate(arrays))
 
     return Transitions(
@@ -124,7 +124,7 @@ class WindowSampler:
         )
 
 
-def _failure_weights(episode: Episode, onset_weight: float, kept: int) -> np.ndarray:   # type: ignore[type-arg]
+def _failure_weights(episode: Episode, onset_weight: float, kept: int) -> np.ndarray:  # type: ignore[type-arg]
     weights = np.ones(len(episode), dtype=np.float32)
     if episode.onset is not None:
         weights[episode.onset] = onset_weight

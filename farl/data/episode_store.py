@@ -24,12 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farl.errors import UserError
-from farl.files import write_atomically
+from farl.files import write_bytes
 from farl.types import Episode
 
 Split = Literal["train", "valid"]
 _FORMAT = 1
-_GYM_TYPE = 2   # robomimic's EnvType.GYM_TYPE
+_GYM_TYPE = 2  # robomimic's EnvType.GYM_TYPE
 _CURE = "make it again with `farl demos`"
 
 
@@ -72,11 +72,7 @@ def write_episodes(
         _write_file(file, episodes, attrs, train)
         file.flush()
         image = file.id.get_file_image()
-    write_atomically(path, lambda temporary: _write_bytes(temporary, image))
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    write_bytes(path, image)
 
 
 def read_episodes(

@@ -75,7 +75,13 @@ class LatentModel(nn.Module):
     """
 
     def __init__(
-        self, normalizer: Normalizer, act_dim: int, latent: int = 128, width: int = 384, heads: int = 3, q_members: int = 2
+        self,
+        normalizer: Normalizer,
+        act_dim: int,
+        latent: int = 128,
+        width: int = 384,
+        heads: int = 3,
+        q_members: int = 2,
     ) -> None:
         super().__init__()
         self._normalizer = (normalizer,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 def mlp(sizes: Sequence[int], activation: type[nn.Module] = nn.ReLU, output_gain: float = 1.0) -> nn.Sequential:
     """Linear layers of ``sizes`` with ``activation`` between them; orthogonal initialisation, ``output_gain`` on the last layer."""
     layers: list[nn.Module] = []
-    for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         last = index == len(sizes) - 2
         linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight, output_gain if last else math.sqrt(2.0))
@@ -28,7 +29,7 @@ class EnsembleMLP(nn.Module):
     def __init__(self, sizes: Sequence[int], members: int, output_gain: float = 1.0) -> None:
         super().__init__()
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             gain = output_gain if index == len(sizes) - 2 else math.sqrt(2.0)
             stacked = torch.stack([nn.init.orthogonal_(torch.empty(fan_in, fan_out), gain) for _ in range(members)])
             self.weights.append(nn.Parameter(stacked))

@@ -22,7 +22,9 @@ class GaussianPolicy(nn.Module):
     which stage uses the policy: the one it explores with online is the one it was trained with offline.
     """
 
-    def __init__(self, normalizer: Normalizer, act_dim: int, std: float, hidden: tuple[int, ...] = (256, 256, 256)) -> None:
+    def __init__(
+        self, normalizer: Normalizer, act_dim: int, std: float, hidden: tuple[int, ...] = (256, 256, 256)
+    ) -> None:
         super().__init__()
         low, high = LOG_STD_RANGE
         if not math.exp(low) <= std <= math.exp(high):

@@ -19,7 +19,9 @@ class StateModel(nn.Module):
     centimetres of the hand.
     """
 
-    def __init__(self, normalizer: Normalizer, act_dim: int, hidden: tuple[int, ...] = (256, 256), heads: int = 3) -> None:
+    def __init__(
+        self, normalizer: Normalizer, act_dim: int, hidden: tuple[int, ...] = (256, 256), heads: int = 3
+    ) -> None:
         super().__init__()
         obs, features = normalizer.obs_dim, normalizer.feature_dim
         self._normalizer = (normalizer,)
@@ -33,11 +35,17 @@ class StateModel(nn.Module):
 
     @torch.no_grad()
     def fit_linear(
-        self, x: Float[Tensor, "n obs"], action: Float[Tensor, "n act"], target: Float[Tensor, "n obs"], ridge: float = 1e-4
+        self,
+        x: Float[Tensor, "n obs"],
+        action: Float[Tensor, "n act"],
+        target: Float[Tensor, "n obs"],
+        ridge: float = 1e-4,
     ) -> None:
         """Least squares for the linear part; its residual's spread becomes the network's output scale."""
         inputs = self._inputs(x, action).double()
-        gram = inputs.T @ inputs / len(inputs) + ridge * torch.eye(inputs.shape[1], dtype=torch.float64, device=x.device)
+        gram = inputs.T @ inputs / len(inputs) + ridge * torch.eye(
+            inputs.shape[1], dtype=torch.float64, device=x.device
+        )
         solution = torch.linalg.solve(gram, inputs.T @ target.double() / len(inputs))
         self.linear.copy_(solution.float())
         spread = (target - self._inputs(x, action) @ self.linear).square().mean(0).sqrt()

@@ -19,8 +19,8 @@ from farl.algorithms.router import Router, Ungated
 from farl.data.batches import WindowSampler
 from farl.environments import get_states, make, make_vector
 from farl.offline.bundle import OfflineBundle
-from farl.offline.evaluation import evaluate
 from farl.offline.collecting import Collector, ExploringPolicy, collect_until, rescue
+from farl.offline.evaluation import evaluate
 from farl.progress import Progress
 from farl.types import Episode
 
@@ -54,7 +54,11 @@ class Check:
 
 
 def examine(
-    bundle: OfflineBundle, held_out: Sequence[Episode], ppo: OfflinePPOResult, config: AcceptanceConfig, progress: Progress
+    bundle: OfflineBundle,
+    held_out: Sequence[Episode],
+    ppo: OfflinePPOResult,
+    config: AcceptanceConfig,
+    progress: Progress,
 ) -> list[Check]:
     """Every acceptance check of the offline stage."""
     checks = [*_gate_checks(bundle), *_model_checks(bundle, held_out)]
@@ -70,7 +74,9 @@ def examine(
     envs = make_vector(bundle.task, config.num_envs)
     envs.reset(seed=0)
     if get_states(envs) is None:
-        checks.append(Check("recovery rate", "not measured", ">= 90 %", None, "the task has no get_state()/set_state()"))
+        checks.append(
+            Check("recovery rate", "not measured", ">= 90 %", None, "the task has no get_state()/set_state()")
+        )
     else:
         checks += _recovery_checks(bundle, envs, config, progress)
     checks += _closed_loop(bundle, envs, config, progress)
@@ -81,9 +87,13 @@ def examine(
 def table(checks: Sequence[Check]) -> str:
     """The checks as aligned text."""
     mark = {True: "met", False: "NOT MET", None: "-"}
-    rows = [("check", "measured", "target", "", "note")] + [(c.name, c.value, c.target, mark[c.met], c.note) for c in checks]
+    rows = [("check", "measured", "target", "", "note")] + [
+        (c.name, c.value, c.target, mark[c.met], c.note) for c in checks
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows
+    )
 
 
 def _gate_checks(bundle: OfflineBundle) -> list[Check]:
@@ -92,10 +102,30 @@ def _gate_checks(bundle: OfflineBundle) -> list[Check]:
     failures = f"{c.failing_episodes} failing and {c.clean_episodes} clean held-out episodes"
     bound = f"threshold {c.threshold:.3f}; miss bound {c.miss_bound:.3f}, false-alarm bound {c.false_alarm_bound:.3f}"
     return [
-        Check("onset recall, lead >= 3, 10 % FPR", _percent(c.onset_recall), ">= 90 %", c.onset_recall >= 0.9, failures),
-        Check("AUROC of C_H", f"{c.auroc:.3f}", ">= 0.95", c.auroc >= 0.95, f"{100 * c.false_positive_rate:.1f} % of safe steps gated"),
-        Check("calibration error (ECE)", f"{c.calibration_error:.3f}", "< 0.05", c.calibration_error < 0.05, "one-step failure probability"),
-        Check("threshold agrees with both bounds", f"{c.threshold:.3f}", "miss >= alarm", c.miss_bound >= c.false_alarm_bound, bound),
+        Check(
+            "onset recall, lead >= 3, 10 % FPR", _percent(c.onset_recall), ">= 90 %", c.onset_recall >= 0.9, failures
+        ),
+        Check(
+            "AUROC of C_H",
+            f"{c.auroc:.3f}",
+            ">= 0.95",
+            c.auroc >= 0.95,
+            f"{100 * c.false_positive_rate:.1f} % of safe steps gated",
+        ),
+        Check(
+            "calibration error (ECE)",
+            f"{c.calibration_error:.3f}",
+            "< 0.05",
+            c.calibration_error < 0.05,
+            "one-step failure probability",
+        ),
+        Check(
+            "threshold agrees with both bounds",
+            f"{c.threshold:.3f}",
+            "miss >= alarm",
+            c.miss_bound >= c.false_alarm_bound,
+            bound,
+        ),
     ]
 
 
@@ -104,7 +134,9 @@ def _percent(share: float) -> str:
 
 
 @torch.no_grad()
-def open_loop_error(bundle: OfflineBundle, episodes: Sequence[Episode], horizon: int, count: int = 512) -> np.ndarray[Any, Any]:
+def open_loop_error(
+    bundle: OfflineBundle, episodes: Sequence[Episode], horizon: int, count: int = 512
+) -> np.ndarray[Any, Any]:
     """|predicted - true| of every observation dimension after ``horizon`` executed actions, raw units ``[n, obs]``."""
     long_enough = [e for e in episodes if len(e) >= horizon]
     sampler = WindowSampler(long_enough, horizon, bundle.reward_scale, onset_fraction=0.0)
@@ -125,7 +157,15 @@ def _model_checks(bundle: OfflineBundle, held_out: Sequence[Episode]) -> list[Ch
     errors = {steps: open_loop_error(bundle, held_out, steps) for steps in (1, 5, 10)}
     if not tracked:
         scaled = float(np.sqrt(((errors[10] / bundle.normalizer.std.numpy()) ** 2).mean()))
-        return [Check("open-loop error, 10 steps", f"{scaled:.3f}", "< 0.5", scaled < 0.5, "root mean square, in standard deviations")]
+        return [
+            Check(
+                "open-loop error, 10 steps",
+                f"{scaled:.3f}",
+                "< 0.5",
+                scaled < 0.5,
+                "root mean square, in standard deviations",
+            )
+        ]
     checks = []
     for name, dims in tracked.items():
         cm = {steps: 100 * float(np.linalg.norm(error[:, dims], axis=1).mean()) for steps, error in errors.items()}
@@ -160,7 +200,13 @@ def _recovery_checks(
         results = rescue(envs, bundle.task, _Fixed(bundle.recovery), states, config.rescue_steps, seed=0)
         rate = 1 - sum(r.failed for r in results) / len(results)
         checks.append(
-            Check(f"recovery rate, lead {lead}", _percent(rate), ">= 90 %", rate >= 0.9, f"{len(results)} states of the task policy")
+            Check(
+                f"recovery rate, lead {lead}",
+                _percent(rate),
+                ">= 90 %",
+                rate >= 0.9,
+                f"{len(results)} states of the task policy",
+            )
         )
     return checks
 

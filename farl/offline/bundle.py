@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from farl.algorithms.calibration import Calibration
 from farl.algorithms.risk import RiskConfig
 from farl.environments import TaskConfig
 from farl.errors import UserError
-from farl.files import write_atomically, write_json
+from farl.files import write_bytes, write_json
 from farl.networks.latent_model import LatentModel
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
@@ -63,7 +63,7 @@ class OfflineBundle:
         normalizer = Normalizer(shape.obs_dim)
         policy = GaussianPolicy(normalizer, shape.act_dim, shape.exploration_std)
         recovery = GaussianPolicy(normalizer, shape.act_dim, shape.exploration_std)
-        options = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.model_options.items()}
+        options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.model_options.items()}
         model: StateModel | LatentModel = (
             StateModel(normalizer, shape.act_dim, **options)
             if shape.model == "state"
@@ -93,7 +93,7 @@ class OfflineBundle:
     def save(self, folder: Path) -> None:
         """Write the weights, then the manifest: a folder with a manifest is complete."""
         path = folder / "weights.safetensors"
-        write_atomically(path, lambda temporary: save_file(self.weights(), temporary))
+        write_bytes(path, save(self.weights()))
         manifest = {
             "format": FORMAT,
             "task": asdict(self.task),
@@ -122,7 +122,9 @@ class OfflineBundle:
                 seed=int(manifest["seed"]),
             )
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise UserError(f"{folder} is not a bundle this version can read ({error}); make it again with `farl offline`") from error
+            raise UserError(
+                f"{folder} is not a bundle this version can read ({error}); make it again with `farl offline`"
+            ) from error
         if task is not None and (task.id, dict(task.options)) != (bundle.task.id, dict(bundle.task.options)):
             raise UserError(
                 f"{folder} was made for {bundle.task.id} with options {dict(bundle.task.options)}, not for {task.id} with "
@@ -149,11 +151,14 @@ def _verified_weights(folder: Path, digest: str) -> dict[str, torch.Tensor]:
     if not path.exists():
         raise UserError(f"{path} is missing; make the bundle again with `farl offline`")
     if _digest(path) != digest:
-        raise UserError(f"{path} is damaged: its checksum is not the manifest's; make the bundle again with `farl offline`")
+        raise UserError(
+            f"{path} is damaged: its checksum is not the manifest's; make the bundle again with `farl offline`"
+        )
     try:
-        return load_file(path)
+        weights: dict[str, torch.Tensor] = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}); make the bundle again with `farl offline`") from error
+    return weights
 
 
 def _digest(path: Path) -> str:

@@ -12,7 +12,16 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from farl.environments import Expert, TaskConfig, column, failure_flags, get_observations, get_states, reset_where, set_states
+from farl.environments import (
+    Expert,
+    TaskConfig,
+    column,
+    failure_flags,
+    get_observations,
+    get_states,
+    reset_where,
+    set_states,
+)
 from farl.networks.policy import GaussianPolicy
 from farl.types import Episode, Outcome, State
 
@@ -111,22 +120,22 @@ class Collector:
         count = self.envs.num_envs
         fresh = np.ones(count, dtype=bool)
         current: list[_Open] = [_Open(0, []) for _ in range(count)]
-        obs: FloatArray = np.zeros((count, *self.envs.single_observation_space.shape), dtype=np.float32)   # type: ignore[misc]
+        obs: FloatArray = np.zeros((count, *self.envs.single_observation_space.shape), dtype=np.float32)  # type: ignore[misc]
         while True:
             if fresh.any():
                 given = [next(seeds) if fresh[i] else 0 for i in range(count)]
                 started, _ = reset_where(self.envs, fresh, given)
                 obs[fresh] = started[fresh]
-                for i in np.flatnonzero(fresh):
-                    current[i] = _Open(given[i], [obs[i].copy()])
-                    agent.begin(int(i), given[i])
+                for env in np.flatnonzero(fresh).tolist():
+                    current[env] = _Open(given[env], [obs[env].copy()])
+                    agent.begin(env, given[env])
             states = get_states(self.envs) if self.remember else None
             for i, state in enumerate(states or []):
                 if current[i].failing == 0:
                     current[i].states.append(state)
             obs, fresh = self._step(agent, obs, current)
-            for i in np.flatnonzero(fresh):
-                yield self._close(current[i], behaviour)
+            for env in np.flatnonzero(fresh).tolist():
+                yield self._close(current[env], behaviour)
 
     def _step(self, agent: Agent, obs: FloatArray, current: list[_Open]) -> tuple[FloatArray, NDArray[np.bool_]]:
         action = np.clip(agent.act(obs), -1, 1)
@@ -142,13 +151,23 @@ class Collector:
             cut = self.tail is not None and episode.failing > self.tail
             episode.obs.append(following[i].copy())
             episode.rows.append(
-                (action[i], reward[i], terminated[i], truncated[i] or (cut and not terminated[i]), failure[i], margin[i], success[i])
+                (
+                    action[i],
+                    reward[i],
+                    terminated[i],
+                    truncated[i] or (cut and not terminated[i]),
+                    failure[i],
+                    margin[i],
+                    success[i],
+                )
             )
             fresh[i] |= cut
         return np.array(following, dtype=np.float32), fresh
 
     def _close(self, episode: _Open, behaviour: str) -> Episode:
-        action, reward, terminated, truncated, failure, margin, success = (np.array(c) for c in zip(*episode.rows, strict=True))
+        action, reward, terminated, truncated, failure, margin, success = (
+            np.array(c) for c in zip(*episode.rows, strict=True)
+        )
         return Episode(
             obs=np.stack(episode.obs).astype(np.float32),
             actions=action.astype(np.float32),
@@ -171,9 +190,7 @@ def outcome_of(terminated: bool, failure: bool, success: bool) -> Outcome:
     return "success" if success else "timeout"
 
 
-def collect_until(
-    episodes: Iterator[Episode], enough: Callable[[Episode], bool]
-) -> list[Episode]:
+def collect_until(episodes: Iterator[Episode], enough: Callable[[Episode], bool]) -> list[Episode]:
     """Take episodes until ``enough``, asked after each one, says so."""
     taken = []
     for episode in episodes:
@@ -200,13 +217,15 @@ def rescue(
     for start in range(0, len(states), envs.num_envs):
         chunk = list(states[start : start + envs.num_envs])
         padded = chunk + [chunk[-1]] * (envs.num_envs - len(chunk))
-        envs.reset(seed=[seed] * envs.num_envs)
+        reset_where(envs, np.ones(envs.num_envs, dtype=bool), [seed] * envs.num_envs)
         set_states(envs, padded)
         results += _rescue_chunk(envs, task, agent, steps, seed + start)[: len(chunk)]
     return results
 
 
-def _rescue_chunk(envs: VectorEnv[Any, Any, Any], task: TaskConfig, agent: Agent, steps: int, seed: int) -> list[Rescue]:
+def _rescue_chunk(
+    envs: VectorEnv[Any, Any, Any], task: TaskConfig, agent: Agent, steps: int, seed: int
+) -> list[Rescue]:
     collector = Collector(envs, task)
     obs = get_observations(envs)
     current = [_Open(seed + i, [obs[i].copy()]) for i in range(envs.num_envs)]
@@ -216,8 +235,8 @@ def _rescue_chunk(envs: VectorEnv[Any, Any, Any], task: TaskConfig, agent: Agent
         agent.begin(i, seed + i)
     for step in range(steps):
         obs, ended = collector._step(agent, obs, current)
-        for i in np.flatnonzero((ended | (step == steps - 1)) & ~done):
-            closed[i] = collector._close(current[i], "recovery")
+        for env in np.flatnonzero((ended | (step == steps - 1)) & ~done).tolist():
+            closed[env] = collector._close(current[env], "recovery")
         done |= ended
         if done.all():
             break

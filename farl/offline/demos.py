@@ -92,7 +92,9 @@ def collect(config: DemosConfig) -> Path:
     envs.close()
     made = dict(zip(SETS, (task_set, failures, recoveries, calibration), strict=True))
     for name, episodes in made.items():
-        write_episodes(config.out / f"{name}.hdf5", episodes, _attributes(config, name), train_fraction=0.9, rng_seed=config.seed)
+        write_episodes(
+            config.out / f"{name}.hdf5", episodes, _attributes(config, name), train_fraction=0.9, rng_seed=config.seed
+        )
         progress.say(f"{name:12s} {_summary(episodes)}")
     write_json(config.out / "demos.json", {name: _counts(episodes) for name, episodes in made.items()})
     return config.out
@@ -112,7 +114,9 @@ class _Session:
         episodes = self._run(self._experts("task", noise), "task", cfg.expert_steps, block=0, stage="task expert")
         if "pusher" in self._kinds():
             noise = NoiseConfig(white=0.1, ou=0.1, gain=(0.7, 1.0))
-            episodes += self._run(self._experts("pusher", noise), "pusher", cfg.clumsy_steps, block=1, stage="clumsy demonstrator")
+            episodes += self._run(
+                self._experts("pusher", noise), "pusher", cfg.clumsy_steps, block=1, stage="clumsy demonstrator"
+            )
         return episodes
 
     def failure_set(self, policy: GaussianPolicy) -> tuple[list[Episode], list[tuple[int, State]]]:
@@ -128,7 +132,10 @@ class _Session:
             if kind in self._kinds()
         ]
         stds = (cfg.exploration_std, 1.75 * cfg.exploration_std)
-        plan += [("clone", ExploringPolicy(policy, std, cfg.seed * 10 + i), cfg.clone_steps // 2) for i, std in enumerate(stds)]
+        plan += [
+            ("clone", ExploringPolicy(policy, std, cfg.seed * 10 + i), cfg.clone_steps // 2)
+            for i, std in enumerate(stds)
+        ]
         episodes = []
         for block, (name, agent, steps) in enumerate(plan, start=2):
             episodes += self._run(agent, name, steps, block, f"failures: {name}", snapshots)
@@ -161,7 +168,7 @@ class _Session:
         agent = ExploringPolicy(policy, cfg.exploration_std, cfg.seed * 10 + 9)
         counts = {True: 0, False: 0}
         self.progress.stage("calibration", 2 * wanted)
-        limit = 40 * wanted   # a policy that never fails (or always does) must not be asked for ever
+        limit = 40 * wanted  # a policy that never fails (or always does) must not be asked for ever
 
         def enough(episode: Episode) -> bool:
             counts[episode.failed] += 1
@@ -173,7 +180,7 @@ class _Session:
 
     def _experts(self, kind: str, noise: NoiseConfig) -> NoisyExperts:
         experts = make_experts(self.config.task, kind, self.config.num_envs)
-        return NoisyExperts(experts, noise, self.envs.single_action_space.shape[0])   # type: ignore[index]
+        return NoisyExperts(experts, noise, self.envs.single_action_space.shape[0])  # type: ignore[index]
 
     def _kinds(self) -> tuple[str, ...]:
         env = make(self.config.task)
@@ -247,4 +254,3 @@ def _summary(episodes: Sequence[Episode]) -> str:
         f"{counts['episodes']:5d} episodes  {counts['transitions']:6d} transitions  "
         f"{counts['failures']:4d} failures  {counts['successes']:4d} successes"
     )
-

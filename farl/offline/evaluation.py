@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from farl.algorithms.router import Router, Ungated
-from farl.environments import TaskConfig, column, failure_flags
+from farl.environments import TaskConfig, column, failure_flags, reset_where
 from farl.offline.collecting import outcome_of
 
 Propose = Callable[[torch.Tensor], torch.Tensor]
@@ -40,9 +40,10 @@ def _round(
     envs: VectorEnv[Any, Any, Any], task: TaskConfig, propose: Propose, router: Router | Ungated, seeds: list[int]
 ) -> list[dict[str, Any]]:
     count = len(seeds)
-    obs, _ = envs.reset(seed=seeds)
+    everyone = np.ones(count, dtype=bool)
+    obs, _ = reset_where(envs, everyone, seeds)
     obs = np.array(obs, dtype=np.float32)
-    router.reset(torch.ones(count, dtype=torch.bool))
+    router.reset(torch.from_numpy(everyone))
     rows: list[dict[str, Any] | None] = [None] * count
     totals = np.zeros((count, 3))
     failed = np.zeros(count, dtype=bool)
@@ -66,7 +67,7 @@ def _round(
                 "gated_steps": int(totals[i, 2]),
             }
             rows[i] = rows[i] or row
-        if ended.any():   # those that are done run on until all are; their rows are already closed
-            fresh, _ = envs.reset(seed=seeds, options={"reset_mask": ended})
+        if ended.any():  # those that are done run on until all are; their rows are already closed
+            fresh, _ = reset_where(envs, ended, seeds)
             obs[ended] = fresh[ended]
     return [row for row in rows if row is not None]

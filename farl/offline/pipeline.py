@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,13 @@ from typing import Any
 import torch
 
 from farl.algorithms.behaviour_cloning import BCConfig, clone
-from farl.algorithms.calibration import CalibrationConfig, calibrate, expected_calibration_error, fit_probabilities, score
+from farl.algorithms.calibration import (
+    CalibrationConfig,
+    calibrate,
+    expected_calibration_error,
+    fit_probabilities,
+    score,
+)
 from farl.algorithms.iql import IQLConfig, train_critics
 from farl.algorithms.latent_model_training import LatentModelConfig, train_latent_model
 from farl.algorithms.offline_ppo import OfflinePPOConfig, OfflinePPOResult, improve_offline
@@ -20,7 +27,7 @@ from farl.algorithms.state_model_training import StateModelConfig, train_state_m
 from farl.data.batches import Transitions, WindowSampler, transitions
 from farl.data.episode_store import read_episodes
 from farl.environments import TaskConfig
-from farl.files import write_atomically, write_json
+from farl.files import write_bytes, write_json
 from farl.networks.latent_model import LatentModel
 from farl.networks.state_model import StateModel
 from farl.offline.acceptance import AcceptanceConfig, Check, examine, table
@@ -88,7 +95,10 @@ class _Stage:
     def __init__(self, config: OfflineConfig) -> None:
         self.config = config
         self.data = {
-            name: {split: read_episodes(config.data / f"{name}.hdf5", split, task=config.task.id) for split in ("train", "valid")}
+            name: {
+                split: read_episodes(config.data / f"{name}.hdf5", split, task=config.task.id)
+                for split in ("train", "valid")
+            }
             for name in ("task", "failure", "recovery", "calibration")
         }
         claim(config.out, config)
@@ -96,7 +106,9 @@ class _Stage:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress(config.out, f"offline stage of {config.task.name}, seed {config.seed}")
         first = self.data["task"]["train"][0]
-        shape = Shape(first.obs.shape[1], first.actions.shape[1], config.exploration_std, config.model, self._model_options())
+        shape = Shape(
+            first.obs.shape[1], first.actions.shape[1], config.exploration_std, config.model, self._model_options()
+        )
         self.bundle = OfflineBundle.empty(config.task, shape)
         self.bundle = dataclasses.replace(
             self.bundle, risk=config.risk, reward_scale=config.reward_scale, seed=config.seed
@@ -122,7 +134,9 @@ class _Stage:
             "done": self.done,
             "notes": self.notes,
         }
-        write_atomically(self._partial, lambda temporary: torch.save(saved, temporary))
+        buffer = io.BytesIO()
+        torch.save(saved, buffer)
+        write_bytes(self._partial, buffer.getvalue())
 
     def _model_options(self) -> dict[str, Any]:
         cfg = self.config
@@ -146,7 +160,13 @@ class _Stage:
     def clone_recovery(self) -> None:
         train, held_out = self._transitions("recovery"), self._transitions("recovery", split="valid")
         self.notes["recovery NLL"] = clone(
-            self.bundle.recovery, train, held_out, self.config.recovery_bc, self.generator, self.progress, "recovery policy: cloning"
+            self.bundle.recovery,
+            train,
+            held_out,
+            self.config.recovery_bc,
+            self.generator,
+            self.progress,
+            "recovery policy: cloning",
         )
 
     def train_critics(self) -> None:
@@ -162,7 +182,9 @@ class _Stage:
             data = self._transitions("task", "failure", "recovery")
             train_state_model(b.model, b.normalizer, sampler, data, cfg.state_model, self.generator, self.progress)
         elif isinstance(b.model, LatentModel):
-            sampler = WindowSampler(episodes, cfg.latent_model.horizon, cfg.reward_scale, cfg.latent_model.onset_fraction)
+            sampler = WindowSampler(
+                episodes, cfg.latent_model.horizon, cfg.reward_scale, cfg.latent_model.onset_fraction
+            )
             train_latent_model(b.model, b.normalizer, sampler, cfg.latent_model, self.generator, self.progress)
 
     def improve(self) -> None:
@@ -180,7 +202,9 @@ class _Stage:
         logit, label = _first_step(raw, episodes[::2])
         scale, shift = fit_probabilities(logit, label)
         held_logit, held_label = _first_step(raw, episodes[1::2])
-        error = expected_calibration_error(1 / (1 + torch.exp(-torch.tensor(scale * held_logit + shift))).numpy(), held_label)
+        error = expected_calibration_error(
+            1 / (1 + torch.exp(-torch.tensor(scale * held_logit + shift))).numpy(), held_label
+        )
         critic = ImaginedRisk(self.bundle.model, self.bundle.policy, self.bundle.risk, scale, shift)
         self.progress.stage("calibration", 1)
         self.bundle.calibration = calibrate(

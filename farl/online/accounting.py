@@ -32,7 +32,9 @@ class EpisodeRecord:
     actions: list[NDArray[np.float32]] = field(default_factory=list)
     failures: list[bool] = field(default_factory=list)
 
-    def add(self, reward: float, failure: bool, failure_type: str, gated: bool, risk: float, action: NDArray[np.float32]) -> None:
+    def add(
+        self, reward: float, failure: bool, failure_type: str, gated: bool, risk: float, action: NDArray[np.float32]
+    ) -> None:
         """Account for one step."""
         self.gated.append(gated)
         self.risks.append(risk)

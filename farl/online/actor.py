@@ -45,13 +45,15 @@ class Actor:
         self.seconds = {"env": 0.0, "policy": 0.0}
         count = envs.num_envs
         self.records = [EpisodeRecord(0) for _ in range(count)]
-        self.obs: NDArray[np.float32] = np.zeros((count, envs.single_observation_space.shape[0]), dtype=np.float32)   # type: ignore[index]
+        (obs_dim,) = envs.single_observation_space.shape or (0,)
+        self.obs: NDArray[np.float32] = np.zeros((count, obs_dim), dtype=np.float32)
         self._begin(np.ones(count, dtype=bool))
 
     def collect(self, steps: int) -> Rollout:
         """Act for ``steps`` in every environment."""
-        count, (obs_dim,) = self.envs.num_envs, self.obs.shape[1:]
-        rollout = Rollout.empty(steps, count, obs_dim, self.envs.single_action_space.shape[0])   # type: ignore[index]
+        (act_dim,) = self.envs.single_action_space.shape or (0,)
+        count, obs_dim = self.obs.shape
+        rollout = Rollout.empty(steps, count, obs_dim, act_dim)
         for t in range(steps):
             obs = torch.from_numpy(self.obs.copy())
             mean, proposed = self._propose(obs)
@@ -69,7 +71,9 @@ class Actor:
         return mean, proposed
 
     @torch.no_grad()
-    def _record_decision(self, rollout: Rollout, t: int, obs: torch.Tensor, mean: torch.Tensor, decision: Decision) -> None:
+    def _record_decision(
+        self, rollout: Rollout, t: int, obs: torch.Tensor, mean: torch.Tensor, decision: Decision
+    ) -> None:
         rollout.obs[t], rollout.risk[t], rollout.gated[t] = obs, decision.risk, decision.gated
         rollout.proposed[t], rollout.executed[t] = decision.proposed, decision.executed
         rollout.proposed_log_prob[t] = self.policy.log_prob(mean, decision.proposed)

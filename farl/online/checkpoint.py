@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from farl.errors import UserError
-from farl.files import write_atomically
+from farl.files import write_bytes
 
 KEEP = 2
 _MAGIC = b"farl checkpoint 1\n"
@@ -24,14 +24,10 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
     path = folder / f"step-{step:012d}.ckpt"
-    write_atomically(path, lambda temporary: _write(temporary, _MAGIC + digest + content))
+    write_bytes(path, _MAGIC + digest + content)
     for old in _all(folder)[:-KEEP]:
         old.unlink(missing_ok=True)
     return path
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def load_latest(folder: Path) -> dict[str, Any] | None:

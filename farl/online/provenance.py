@@ -68,8 +68,8 @@ def git_commit() -> str | None:
     root = Path(sys.modules["farl"].__path__[0]).parent
     try:
         run = {"cwd": root, "capture_output": True, "text": True, "check": True, "timeout": 10}
-        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()   # type: ignore[call-overload]
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()   # type: ignore[call-overload]
+        commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], **run).stdout.strip()  # type: ignore[call-overload]
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], **run).stdout.strip()  # type: ignore[call-overload]
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}+" if dirty else str(commit)

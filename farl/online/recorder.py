@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from farl.errors import UserError
-from farl.files import write_atomically
+from farl.files import write_bytes
 from farl.online.accounting import EpisodeRecord
 
 STREAMS = ("metrics", "episodes", "evaluations")
@@ -41,7 +41,7 @@ class Recorder:
             path = self.folder / f"{stream}.jsonl"
             if path.exists():
                 kept = path.read_bytes().splitlines(keepends=True)[: self.lines[stream]]
-                write_atomically(path, lambda temporary, kept=kept: _write(temporary, b"".join(kept)))   # type: ignore[misc]
+                write_bytes(path, b"".join(kept))
 
     def write(self, stream: str, record: dict[str, Any]) -> None:
         """Append one line; it reaches the operating system before this returns."""
@@ -61,7 +61,7 @@ class Recorder:
         self.write("metrics", record)
         for name, value in record.items():
             if isinstance(value, int | float) and name != "step":
-                self._board.add_scalar(f"train/{name}", value, record["step"])   # type: ignore[no-untyped-call]
+                self._board.add_scalar(f"train/{name}", value, record["step"])  # type: ignore[no-untyped-call]
 
     def evaluation(self, step: int, gate: str, rows: list[dict[str, Any]]) -> None:
         """Evaluation episodes, one line each, and their means."""
@@ -69,7 +69,7 @@ class Recorder:
             self.write("evaluations", {"step": step, "gate": gate, **row})
         for name in ("return", "length", "failed", "success"):
             values = [row["outcome"] == "success" if name == "success" else row[name] for row in rows]
-            self._board.add_scalar(f"evaluation_gate_{gate}/{name}", float(np.mean(values)), step)   # type: ignore[no-untyped-call]
+            self._board.add_scalar(f"evaluation_gate_{gate}/{name}", float(np.mean(values)), step)  # type: ignore[no-untyped-call]
 
     def episode(self, record: EpisodeRecord, line: dict[str, Any]) -> None:
         """A finished training episode; the first failures and recoveries are kept as clips."""
@@ -93,11 +93,10 @@ class Recorder:
             kind=kind,
             end_step=line["end_step"],
         )
-        path = self.folder / "clips" / f"{line['episode']}.npz"
-        write_atomically(path, lambda temporary: _write(temporary, buffer.getvalue()))
+        write_bytes(self.folder / "clips" / f"{line['episode']}.npz", buffer.getvalue())
 
     def flush(self) -> None:
-        self._board.flush()   # type: ignore[no-untyped-call]
+        self._board.flush()  # type: ignore[no-untyped-call]
 
     def state_dict(self) -> dict[str, Any]:
         return {"lines": dict(self.lines), "clips": dict(self.clips)}
@@ -109,8 +108,4 @@ class Recorder:
 
     def close(self) -> None:
         self.close_files()
-        self._board.close()   # type: ignore[no-untyped-call]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+        self._board.close()  # type: ignore[no-untyped-call]
