@@ -49,7 +49,7 @@ STYLE = {
 SIZE = (5.4, 3.1)
 CAUSE_COLOURS = {"ungated": "grey", "late": "amber", "during_recovery": "purple"}
 CAUSE_WORDS = {
-    "ungated": "not predicted: the gate stayed open",
+    "ungated": "no gate, or it stayed open",
     "late": "predicted too late",
     "during_recovery": "while recovery was acting",
 }
@@ -76,6 +76,8 @@ def _draw_all(comparison: Comparison, colours: Colours) -> Iterator[Plot]:
         cumulative_failures,
         success_over_steps,
         return_over_steps,
+        evaluated_success,
+        evaluated_failures,
         success_against_failures,
         every_run,
         gated_over_steps,
@@ -120,40 +122,34 @@ def _failure_ends(run: Run) -> Array:
 
 
 def success_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
-    """Success rate over agent steps, in training and in evaluation."""
-    def evaluated(row: dict[str, Any]) -> float:
-        return float(row["outcome"] == "success")
-
-    figure = _learning(comparison, colours, "success_rate", evaluated, "success rate", percent=True)
-    return Plot("success", "Success", _svg(figure, "success", comparison),
-                "Lines: last 100 training episodes. Filled dots: evaluation with the gate on; hollow: with it off.")   # fmt: skip
+    """Success rate in training."""
+    figure, axes = _learning(comparison, colours, "success_rate")
+    axes.set_ylabel("success rate")
+    _percent_axis(axes)
+    caption = "Share of successes among the last 100 training episodes, with exploration and the method's own gate."
+    return Plot("success", "Success while learning", _svg(figure, "success", comparison), caption)
 
 
 def return_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
-    """Return over agent steps, in training and in evaluation."""
-    figure = _learning(comparison, colours, "return_mean", lambda row: float(row["return"]), "return of an episode", percent=False)
-    return Plot("return", "Return", _svg(figure, "return", comparison),
-                "Sum of raw rewards of an episode. An episode ends at success, so a quicker success can mean a smaller return: "
-                "read it together with the success rate.")   # fmt: skip
+    """Return in training."""
+    figure, axes = _learning(comparison, colours, "return_mean")
+    axes.set_ylabel("return of an episode")
+    caption = (
+        "Sum of raw rewards, mean of the last 100 training episodes. An episode ends at success, so a quicker success can mean a "
+        "smaller return: read it together with the success rate."
+    )
+    return Plot("return", "Return while learning", _svg(figure, "return", comparison), caption)
 
 
-def _learning(
-    comparison: Comparison, colours: Colours, key: str, evaluated: Callable[[dict[str, Any]], float], label: str, percent: bool
-) -> Figure:
+def _learning(comparison: Comparison, colours: Colours, key: str) -> tuple[Figure, Axes]:
     figure, axes = _axes()
     for run in _left_out(comparison):
-        axes.plot(*run.curve(key), color=colours[run.method].light, lw=0.8, alpha=0.35, ls=":")
+        axes.plot(*run.curve(key), color=colours[run.method].light, lw=0.8, alpha=0.5, ls=":")
     for summary in comparison.methods:
-        colour = colours[summary.method].light
-        _mean_curve(axes, summary.runs, key, colour, summary.method)
-        for gate in ("on", "off"):
-            _evaluation_dots(axes, summary, gate, evaluated, colour)
+        _mean_curve(axes, summary.runs, key, colours[summary.method].light, summary.method)
     _steps_axis(axes)
-    axes.set_ylabel(label)
-    if percent:
-        _percent_axis(axes)
     _legend(axes)
-    return figure
+    return figure, axes
 
 
 def _mean_curve(axes: Axes, runs: Sequence[Run], key: str, colour: str, label: str) -> None:
@@ -168,14 +164,52 @@ def _mean_curve(axes: Axes, runs: Sequence[Run], key: str, colour: str, label: s
     axes.plot(grid, np.mean([np.interp(grid, steps, values) for steps, values in curves], axis=0), color=colour, lw=2.0, label=label)
 
 
-def _evaluation_dots(
-    axes: Axes, summary: MethodSummary, gate: str, evaluated: Callable[[dict[str, Any]], float], colour: str
-) -> None:
-    rows = [row for run in summary.runs for row in run.evaluations if row["gate"] == gate]
-    steps = sorted({row["step"] for row in rows})
-    means = [np.mean([evaluated(row) for row in rows if row["step"] == step]) for step in steps]
-    fill = colour if gate == "on" else "none"
-    axes.plot(steps, means, ls="", marker="o", ms=4.5, mew=1.2, mfc=fill, mec=colour)
+def evaluated_success(comparison: Comparison, colours: Colours) -> Plot | None:
+    """Success rate of the evaluations, with the gate on and off."""
+    figure, axes = _evaluations(comparison, colours, lambda row: float(row["outcome"] == "success"))
+    axes.set_ylabel("success rate")
+    _percent_axis(axes)
+    caption = (
+        "The mean action without exploration, on fixed seeds, all runs together. Filled: gate on; hollow and dashed: gate off, which "
+        "is what the task policy can do by itself."
+    )
+    return _if_drawn(axes, Plot("evaluated", "Success in evaluation", _svg(figure, "evaluated", comparison), caption))
+
+
+def evaluated_failures(comparison: Comparison, colours: Colours) -> Plot | None:
+    """Failures of the evaluations, with the gate on and off."""
+    figure, axes = _evaluations(comparison, colours, lambda row: float(row["failed"]))
+    axes.set_ylabel("episodes with a failure")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    caption = (
+        "The same evaluations. A gap between hollow and filled dots at the end is safety that still depends on the gate; "
+        "none is safety that the task policy has learnt."
+    )
+    return _if_drawn(axes, Plot("evaluated-failures", "Failures in evaluation", _svg(figure, "evaluated-failures", comparison), caption))
+
+
+def _evaluations(
+    comparison: Comparison, colours: Colours, measure: Callable[[dict[str, Any]], float]
+) -> tuple[Figure, Axes]:
+    figure, axes = _axes()
+    for summary in comparison.methods:
+        rows = [row for run in summary.runs for row in run.evaluations]
+        for gate in ("on", "off"):
+            steps = sorted({row["step"] for row in rows if row["gate"] == gate})
+            means = [np.mean([measure(row) for row in rows if (row["gate"], row["step"]) == (gate, step)]) for step in steps]
+            colour = colours[summary.method].light
+            fill, dashes = (colour, "-") if gate == "on" else ("none", "--")
+            if steps:
+                axes.plot(steps, means, ls=dashes, lw=1.2, marker="o", ms=4.5, mew=1.2, mfc=fill, color=colour,
+                          label=f"{summary.method}, gate {gate}" if summary.gates else f"{summary.method}, no gate")   # fmt: skip
+    _steps_axis(axes)
+    _legend(axes)
+    return figure, axes
+
+
+def _if_drawn(axes: Axes, plot: Plot) -> Plot | None:
+    return plot if axes.lines else None
 
 
 def success_against_failures(comparison: Comparison, colours: Colours) -> Plot | None:
@@ -184,7 +218,7 @@ def success_against_failures(comparison: Comparison, colours: Colours) -> Plot |
     for summary in comparison.methods:
         colour = colours[summary.method].light
         for run in summary.runs:
-            rows = [row for row in run.metrics if row.get("success_rate") is not None]
+            rows = [row for row in run.settled() if row.get("success_rate") is not None]
             if rows:
                 x, y = [row["failures"] for row in rows], [row["success_rate"] for row in rows]
                 axes.plot(x, y, color=colour, lw=1.2, alpha=0.6)
@@ -220,7 +254,9 @@ def every_run(comparison: Comparison, colours: Colours) -> Plot | None:
         axes.set_title(title, loc="left", color=GREY.light)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if percent:
-            axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            lowest = min((min(e.per_run) for summary in comparison.methods if (e := estimate(summary)).per_run), default=0.0)
+            axes.set_xlim(max(0.0, lowest - 0.15), 1.01)   # one percent more or less should not look like a result
+            axes.xaxis.set_major_formatter(PercentFormatter(1))
         else:
             axes.set_xlim(left=0)
     return Plot("runs", "Every run", _svg(figure, "runs", comparison),
@@ -250,7 +286,7 @@ def gated_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
         _mean_curve(axes, summary.runs, "gated_fraction", colours[summary.method].light, summary.method)
     _steps_axis(axes)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylabel("agent steps under recovery")
     _legend(axes)
     return Plot("gated", "How often recovery acted", _svg(figure, "gated", comparison),
@@ -272,6 +308,7 @@ def burst_lengths(comparison: Comparison, colours: Colours) -> Plot | None:
     for method, lengths in bursts.items():
         _outline(axes, np.asarray(lengths, dtype=np.float64), edges, colours[method].light, method)
     axes.set_xlabel("agent steps in a row")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_ylabel("share of bursts")
     _legend(axes)
     return Plot("bursts", "How long recovery kept control", _svg(figure, "bursts", comparison),
@@ -292,7 +329,7 @@ def failure_causes(comparison: Comparison, colours: Colours) -> Plot | None:
         axes.barh(list(counts), widths, left=left, height=0.55, color=palette[CAUSE_COLOURS[cause]], label=CAUSE_WORDS[cause])
         left += widths
     for place, total in enumerate(left):
-        axes.annotate(f" {total:.0f}", (total, place), va="center", fontsize=8.5)
+        axes.annotate(f"{total:.0f}", (total, place), xytext=(4, 0), textcoords="offset points", va="center")
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=INK.light)
@@ -301,7 +338,7 @@ def failure_causes(comparison: Comparison, colours: Colours) -> Plot | None:
     axes.set_xlabel("failure episodes, all runs")
     figure.legend(loc="outside upper left", ncols=1, handlelength=1.0, fontsize=8)
     return Plot("causes", "What the gate did about each failure", _svg(figure, "causes", comparison),
-                "Not predicted: a better critic or a lower threshold would help. Too late: a longer look-ahead. "
+                "Stayed open: a better critic or a lower threshold would help. Too late: a longer look-ahead. "
                 "While recovery was acting: a better recovery policy.")   # fmt: skip
 
 
@@ -337,7 +374,7 @@ def _outline(axes: Axes, values: Array, edges: Array, colour: str, label: str) -
     axes.stairs(share, edges, color=colour, lw=1.6, label=label)
     axes.stairs(share, edges, color=colour, fill=True, alpha=0.15, lw=0)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 # ---------------------------------------------------------------- published
@@ -412,7 +449,7 @@ def short_count(value: float) -> str:
 
 def _percent_axis(axes: Axes) -> None:
     axes.set_ylim(-0.02, 1.03)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 
 def _svg(figure: Figure, key: str, comparison: Comparison) -> str:

@@ -73,10 +73,14 @@ class Run:
 
     def curve(self, key: str) -> tuple[Array, Array]:
         """A column of ``metrics.jsonl`` over agent steps, without the rows that lack it."""
-        rows = [(row["step"], row[key]) for row in self.metrics if row.get(key) is not None]
+        rows = [(row["step"], row[key]) for row in self.settled() if row.get(key) is not None]
         table = np.array(rows, dtype=np.float64).reshape(-1, 2)
         table = table[np.isfinite(table[:, 1])]
         return table[:, 0], table[:, 1]
+
+    def settled(self) -> list[Record]:
+        """Metrics from the twentieth episode on: the first to end are the quick successes, a rate of them misleads."""
+        return [row for row in self.metrics if row.get("episodes", 20) >= 20] or self.metrics
 
     def task_config(self) -> TaskConfig:
         """The task that the run was made on; raises UserError where its configuration does not say."""

@@ -21,6 +21,11 @@ from farl.compare.statistics import Interval, Reduction
 from farl.compare.summary import CAUSES, Comparison, MethodSummary, compare_runs, gated_fraction
 from farl.errors import UserError
 from farl.files import write_text
+from farl.progress import Progress
+
+
+NOTABLE = 0.05
+"""difference in success rate that the headline remarks on"""
 
 
 @dataclass(frozen=True)
@@ -137,10 +142,19 @@ def _certainty(reduction: Reduction) -> str:
 def _success_sentence(method: MethodSummary, baseline: MethodSummary) -> str:
     if method.success_rate.value is None or baseline.success_rate.value is None:
         return ""
+    ours, theirs = method.success_rate.value, baseline.success_rate.value
+    lower = "only " if ours < theirs - NOTABLE else ""   # fewer failures by succeeding less is no result
     return (
-        f"Over the last fifth of training it succeeded in {percent(method.success_rate.value)} of its episodes, "
-        f"{baseline.method} in {percent(baseline.success_rate.value)}."
+        f"Over the last fifth of training it succeeded in {lower}{percent(ours)} of its episodes, "
+        f"{baseline.method} in {percent(theirs)}."
     )
+
+
+def _verdict(reduction: Reduction) -> str:
+    """The colour of the headline number: good or bad only where the interval is on one side of zero."""
+    if reduction.interval is None or reduction.interval.low <= 0 <= reduction.interval.high:
+        return ""
+    return "good" if reduction.value > 0 else "bad"
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -186,7 +200,11 @@ def _plural(count: int, word: str) -> str:
 def _videos(runs: list[Run]) -> tuple[list[Video], str]:
     """The clips that can be shown, and what to say where some cannot."""
     videos: list[Video] = []
-    for run, recording in clips.pick(runs):
+    chosen = clips.pick(runs)
+    progress = Progress(None, "report")
+    progress.stage("clips", len(chosen))
+    for run, recording in chosen:
+        progress.at(len(videos), str(recording), force=True)
         try:
             clip = clips.render(run, recording)
         except UserError as error:
@@ -277,7 +295,8 @@ def _template() -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )   # fmt: skip
     environment.filters.update(
-        percent=percent, number=number, interval=_range, reduction_range=_reduction_range, short=short_count, plural=_plural
+        percent=percent, number=number, interval=_range, reduction_range=_reduction_range, short=short_count, plural=_plural,
+        verdict=_verdict,
     )
     environment.globals.update(speed=_speed, as_percent=percent)
     return environment.get_template("report.html.jinja")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,7 +98,7 @@ class Comparison:
         return self.of("farl") if self.of("farl") in others else next(iter(others), None)
 
 
-def compare_runs(task: str, runs: list[Run], order: Iterable[str] = ()) -> Comparison:
+def compare_runs(task: str, runs: list[Run], order: Sequence[str] = ()) -> Comparison:
     """Summaries of ``runs`` (all on ``task``); ``order`` names methods in the study's order, the baseline is uni-o4 or else the first."""
     chosen = _compared(runs)
     methods = _ordered({run.method for run in chosen}, order)
@@ -110,7 +110,7 @@ def compare_runs(task: str, runs: list[Run], order: Iterable[str] = ()) -> Compa
         steps=steps,
         methods=tuple(_summarise(method, cut[method], cut[baseline], steps) for method in methods),
         baseline=baseline,
-        all_runs=tuple(runs),
+        all_runs=tuple(sorted(runs, key=lambda run: (_rank(order, run.method), run.method, run.seed))),
         notes=tuple(_notes(runs, chosen, steps)),
         warnings=tuple(warning for run in runs for warning in inconsistencies(run)),
     )
@@ -125,10 +125,14 @@ def _compared(runs: list[Run]) -> list[Run]:
     return begun
 
 
-def _ordered(methods: set[str], order: Iterable[str]) -> list[str]:
-    known = ["uni-o4", "farl"]
-    rank = {method: place for place, method in enumerate(dict.fromkeys([*order, *known]))}
-    return sorted(methods, key=lambda method: (rank.get(method, len(rank)), method))
+def _ordered(methods: set[str], order: Sequence[str]) -> list[str]:
+    return sorted(methods, key=lambda method: (_rank(order, method), method))
+
+
+def _rank(order: Sequence[str], method: str) -> int:
+    """The study's order first, then baseline and farl, then the others."""
+    known = list(dict.fromkeys([*order, "uni-o4", "farl"]))
+    return known.index(method) if method in known else len(known)
 
 
 def _notes(runs: list[Run], chosen: list[Run], steps: int) -> Iterable[str]:
