@@ -19,7 +19,13 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def make_run(
-    study: Path, method: str, seed: int, steps: int = 20_000, finished: bool = True, failure_rate: float = 0.1, task: str = TASK
+    study: Path,
+    method: str,
+    seed: int,
+    steps: int = 20_000,
+    finished: bool = True,
+    failure_rate: float = 0.1,
+    task: str = TASK,
 ) -> Path:
     """A run of ``steps`` agent steps whose episodes fail less and less, gated unless the method is uni-o4."""
     folder, rng = study / "runs" / task / method / f"seed-{seed}", np.random.default_rng([seed, len(method)])
@@ -27,26 +33,39 @@ def make_run(
     write_rows(folder / "episodes.jsonl", episodes)
     write_rows(folder / "metrics.jsonl", _metrics(steps, episodes))
     write_rows(folder / "evaluations.jsonl", _evaluations(steps, method != "uni-o4", rng))
-    meta = {"status": "finished" if finished else "running", "versions": {"farl": "0.1.0", "torch": "2.13.0"}, "git_commit": "abc1234"}
+    meta = {
+        "status": "finished" if finished else "running",
+        "versions": {"farl": "0.1.0", "torch": "2.13.0"},
+        "git_commit": "abc1234",
+    }
     (folder / "meta.json").write_text(json.dumps(meta))
-    config = {"task": {"id": f"failurebench:FailureBench/{task}", "options": {}}, "method": method, "seed": seed, "steps": steps}
+    config = {
+        "task": {"id": f"failurebench:FailureBench/{task}", "options": {}},
+        "method": method,
+        "seed": seed,
+        "steps": steps,
+    }
     (folder / "config.yaml").write_text(yaml.safe_dump(config if finished else config | {"steps": 2 * steps}))
     return folder
 
 
-def make_study(study: Path, methods: tuple[str, ...] = ("uni-o4", "farl"), seeds: tuple[int, ...] = (0, 1), **options: Any) -> Path:
+def make_study(
+    study: Path, methods: tuple[str, ...] = ("uni-o4", "farl"), seeds: tuple[int, ...] = (0, 1), **options: Any
+) -> Path:
     rates = {"uni-o4": 0.12, "farl": 0.03}
     for method in methods:
         for seed in seeds:
             make_run(study, method, seed, failure_rate=rates.get(method, 0.06), **options)
-    (study / "config.yaml").write_text(yaml.safe_dump({"task": {"id": TASK_ID}, "methods": list(methods), "seeds": list(seeds)}))
+    (study / "config.yaml").write_text(
+        yaml.safe_dump({"task": {"id": TASK_ID}, "methods": list(methods), "seeds": list(seeds)})
+    )
     return study
 
 
 def make_acceptance(study: Path, seed: int) -> None:
     rows = [
-        {"name": "gate: onset recall, lead 3", "value": 0.97 + 0.01 * seed, "target": "at least 0.9", "met": True, "note": "calibration episodes"},
-        {"name": "recovery: closed loop", "value": 0.71, "target": "at least 0.8", "met": False, "note": ""},
+        {"name": "gate: onset recall, lead 3", "value": f"{97 + seed} %", "target": ">= 90 %", "met": True, "note": "20 episodes"},
+        {"name": "recovery: closed loop", "value": "71 %", "target": ">= 80 %", "met": False, "note": ""},
     ]   # fmt: skip
     path = study / "bundles" / TASK / f"seed-{seed}" / "acceptance.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +92,7 @@ def _episodes(steps: int, gated: bool, failure_rate: float, rng: np.random.Gener
             {"episode": len(rows), "env": 0, "seed": len(rows), "end_step": step, "length": length, "return": 3.0 * length,
              "outcome": "success" if success else "timeout", "failed": failed, "failing_steps": 4 * failed, "first_failure": first,
              "failure_type": "out_of_bounds" if failed else "", "cause": cause, "gated_steps": sum(bursts), "bursts": bursts,
-             "cap_hits": sum(b == 20 for b in bursts), "risk_max": risk if gated else None, "risk_mean": risk / 3 if gated else None,
+             "cap_hits": bursts.count(20), "risk_max": risk if gated else None, "risk_mean": risk / 3 if gated else None,
              "policy_version": 0}
         )   # fmt: skip
 

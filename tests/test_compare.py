@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -15,9 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 from rich.console import Console
+from study_folder import make_run
 
-from farl.compare import live
+from farl import configuration, methods
+from farl.compare import live, study
 from farl.compare.jobs import Job, Work, run_jobs
+from farl.compare.study import StudyConfig
+from farl.errors import UserError
+from farl.online.run import OnlineConfig
 
 
 def job(folder: Path, name: str, code: str = "", needs: tuple[str, ...] = ()) -> Job:
@@ -150,7 +156,9 @@ def test_the_display_says_what_a_run_has_reached(tmp_path):
     work.job.folder.mkdir()
     (work.job.folder / "progress.json").write_text(json.dumps({"stage": "training", "done": 500, "total": 2000}))
     row = {"step": 500, "wall_s": 2.0, "success_rate": 0.5, "failures": 7, "gated_fraction": 0.1}
-    (work.job.folder / "metrics.jsonl").write_text(json.dumps(row) + "\n" + '{"step": 9')   # the last line is being written
+    (work.job.folder / "metrics.jsonl").write_text(
+        json.dumps(row) + "\n" + '{"step": 9'
+    )   # the last line is being written
     said = live.line(work)
     for part in ("training 25 %", "step 500", "success 50 %", "failures 7", "recovery 10 %", "250 steps/s", "6 s left"):
         assert part in said
@@ -171,3 +179,121 @@ def test_on_a_terminal_there_is_a_row_for_every_job(tmp_path):
         run_jobs([job(tmp_path, "first"), job(tmp_path, "second", needs=("first",))], 1, display, poll_s=0.02)
     assert "2 of 2 jobs finished" in text.getvalue()
     assert "second" in text.getvalue()
+
+
+# ---------------------------------------------------------------- the study itself
+
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+STUDIES = [CONFIGS / "quickstart.yaml", *sorted(CONFIGS.glob("paper/*.yaml"))]
+
+
+@pytest.fixture
+def config(tmp_path) -> StudyConfig:
+    return StudyConfig(out=tmp_path / "study", methods=("uni-o4", "farl"), seeds=(0, 3))
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Jobs that only pretend: what compare() would have run, without running it. Returns the names it was asked for."""
+    asked: list[str] = []
+
+    def pretend(jobs, limit, watch, **_):
+        asked[:] = [job.name for job in jobs if not job.done()]
+        works = [Work(job, "finished") for job in jobs]
+        for job in jobs:
+            if "runs" in job.folder.parts and not job.done():
+                method, seed = job.folder.parent.name, int(job.folder.name.removeprefix("seed-"))
+                make_run(job.folder.parents[3], method, seed, steps=4000)
+        return works
+
+    monkeypatch.setattr(study, "run_jobs", pretend)
+    monkeypatch.setattr("farl.compare.report.figures", lambda comparison, colours: {})
+    return asked
+
+
+def test_every_run_needs_the_bundle_of_its_seed_and_every_bundle_the_demonstrations(config):
+    needs = {job.name: job.needs for job in study.study_jobs(config)}
+    assert needs == {
+        "demos": (), "offline seed 0": ("demos",), "offline seed 3": ("demos",),
+        "uni-o4 seed 0": ("offline seed 0",), "farl seed 0": ("offline seed 0",),
+        "uni-o4 seed 3": ("offline seed 3",), "farl seed 3": ("offline seed 3",),
+    }   # fmt: skip
+
+
+def test_a_job_reads_a_configuration_file_that_says_all(config):
+    jobs = {job.name: job for job in study.study_jobs(config)}
+    *program, verb, file = jobs["farl seed 3"].command
+    assert (program, verb) == ([sys.executable, "-m", "farl"], "online")
+    settings = configuration.read(OnlineConfig, Path(file))
+    assert (settings.method, settings.seed, settings.task) == ("farl", 3, config.task)
+    assert settings.bundle == jobs["offline seed 3"].folder == config.out / "bundles" / "BoundedPush-v0" / "seed-3"
+    assert settings.out == jobs["farl seed 3"].folder == config.out / "runs" / "BoundedPush-v0" / "farl" / "seed-3"
+
+
+def test_a_run_finished_for_a_smaller_budget_is_continued(tmp_path):
+    (tmp_path / "meta.json").write_text(json.dumps({"status": "finished", "steps": 10_240}))
+    assert study.run_finished(tmp_path, 10_000)
+    assert not study.run_finished(tmp_path, 20_000)
+    (tmp_path / "meta.json").write_text(json.dumps({"status": "interrupted", "steps": 10_240}))
+    assert not study.run_finished(tmp_path, 10_000)
+
+
+def test_a_study_takes_further_methods_and_seeds_and_remembers_them(config, pretended):
+    assert study.compare(config) == config.out / "report.html"
+    assert len(pretended) == 7
+    study.compare(dataclasses.replace(config, methods=("farl", "random-gate"), seeds=(3,)))
+    assert "random-gate seed 3" in pretended
+    recorded = configuration.read(StudyConfig, config.out / "config.yaml")
+    assert (recorded.methods, recorded.seeds) == (("uni-o4", "farl", "random-gate"), (0, 3))
+
+
+def test_a_folder_of_another_study_is_refused_with_the_difference(config, pretended):
+    study.compare(config)
+    other = dataclasses.replace(config, online=dataclasses.replace(config.online, rollout_steps=64))
+    with pytest.raises(UserError, match=r"online\.rollout_steps: 128 there, 64 now.*--out"):
+        study.compare(other)
+    study.compare(dataclasses.replace(config, jobs=1, online=dataclasses.replace(config.online, steps=200_000)))
+
+
+def test_an_unknown_method_is_answered_with_the_nearest(config):
+    with pytest.raises(UserError, match="perhaps you meant 'farl'"):
+        study.compare(dataclasses.replace(config, methods=("frl",)))
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize("field", [{"methods": ()}, {"seeds": (1, 1)}, {"jobs": -1}])
+def test_a_study_that_makes_no_sense_is_refused(field):
+    with pytest.raises(ValueError, match="give"):
+        StudyConfig(**field)
+
+
+def test_two_commands_cannot_work_on_one_study(config, pretended):
+    study.compare(config)
+    with study._locked(config.out), pytest.raises(UserError, match="another `farl compare` is working"):
+        study.compare(config)
+
+
+def test_after_a_failure_the_others_are_reported_and_the_log_is_named(config, pretended, monkeypatch):
+    succeed = study.run_jobs
+
+    def one_fails(jobs, limit, watch, **options):
+        works = succeed(jobs, limit, watch, **options)
+        works[-1].status = "failed"
+        works[-1].job.log.write_text("Traceback\nMemoryError: too little\n")
+        return works
+
+    monkeypatch.setattr(study, "run_jobs", one_fails)
+    with pytest.raises(
+        UserError, match=r"job 'farl seed 3' failed; its log is .*log\.txt.*(?s:.*)MemoryError: too little"
+    ) as caught:
+        study.compare(config)
+    assert "report.html" in str(caught.value)
+    assert (config.out / "report.html").exists()
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_shipped_studies_can_be_read(file):
+    loaded = configuration.read(StudyConfig, file)
+    for method in loaded.methods:
+        methods.find(method)

@@ -122,12 +122,19 @@ def test_the_table_has_a_row_per_run(tmp_path):
     write_report(study)
     with (study / "report.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert [(row["method"], row["seed"]) for row in table] == [("farl", "0"), ("farl", "1"), ("uni-o4", "0"), ("uni-o4", "1")]
+    assert [(row["method"], row["seed"]) for row in table] == [
+        ("farl", "0"),
+        ("farl", "1"),
+        ("uni-o4", "0"),
+        ("uni-o4", "1"),
+    ]
     for row in table:
         found = rows(tmp_path / "runs" / TASK / row["method"] / f"seed-{row['seed']}")
         assert int(row["failures"]) == sum(episode["failed"] for episode in found)
         assert int(row["episodes"]) == int(row["successes"]) + int(row["timeouts"]) + int(row["ended_by_failure"])
-        assert int(row["failures"]) == sum(int(row[f"failures_{cause}"]) for cause in ("ungated", "late", "during_recovery"))
+        assert int(row["failures"]) == sum(
+            int(row[f"failures_{cause}"]) for cause in ("ungated", "late", "during_recovery")
+        )
 
 
 def test_the_same_study_gives_the_same_page(tmp_path):
@@ -214,12 +221,18 @@ def test_books_that_do_not_balance_are_shown_before_any_number(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"outcome": "vanished"}, "neither in success"), ({"episode": 1}, "recorded twice"), ({"outcome": "failure", "failed": False}, "not marked")],
+    [
+        ({"outcome": "vanished"}, "neither in success"),
+        ({"episode": 1}, "recorded twice"),
+        ({"outcome": "failure", "failed": False}, "not marked"),
+    ],
 )
 def test_each_kind_of_imbalance_is_found(tmp_path, change, said):
     folder = make_run(tmp_path, "farl", 0)
     found = rows(folder)
-    (folder / "episodes.jsonl").write_text("".join(json.dumps({**row, **change} if n == 0 else row) + "\n" for n, row in enumerate(found)))
+    (folder / "episodes.jsonl").write_text(
+        "".join(json.dumps({**row, **change} if n == 0 else row) + "\n" for n, row in enumerate(found))
+    )
     assert any(said in line for line in inconsistencies(find_runs(tmp_path)[0]))
 
 
@@ -332,7 +345,9 @@ def test_a_clip_that_cannot_be_drawn_is_explained_and_the_page_goes_on(tmp_path)
 def test_a_window_holds_the_failure_or_the_longest_recovery():
     def recording(failure=(), gated=()):
         flags = {name: np.isin(np.arange(200), list(steps)) for name, steps in (("failure", failure), ("gated", gated))}
-        return clips.Recording(0, np.zeros((200, 2), np.float32), np.zeros(200, np.float32), **flags, threshold=0.1, kind="", end_step=0)
+        return clips.Recording(
+            0, np.zeros((200, 2), np.float32), np.zeros(200, np.float32), **flags, threshold=0.1, kind="", end_step=0
+        )
 
     assert 150 in range(200)[recording(failure=[150, 151]).window(80)]
     assert {100, 101, 102, 103} <= set(range(200)[recording(gated=[5, 100, 101, 102, 103]).window(80)])
@@ -342,6 +357,8 @@ def test_a_window_holds_the_failure_or_the_longest_recovery():
 
 def test_frames_can_be_drawn_without_a_gate():
     flags = np.zeros(10, bool)
-    record = clips.Recording(0, np.zeros((10, 2), np.float32), np.full(10, np.nan, np.float32), flags, flags, np.inf, "failure", 0)
+    record = clips.Recording(
+        0, np.zeros((10, 2), np.float32), np.full(10, np.nan, np.float32), flags, flags, np.inf, "failure", 0
+    )
     frame = clips.draw(np.zeros((64, 64, 3), np.uint8), record, 4, slice(0, 10))
     assert frame.shape == (clips.SIDE + clips.CURVE, clips.SIDE, 3)

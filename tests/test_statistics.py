@@ -37,7 +37,11 @@ def test_the_mean_of_three_seeds_has_students_interval():
 
 
 def test_two_seeds_have_a_range_and_one_has_nothing():
-    assert (mean_interval([4.0, 2.0]).low, mean_interval([4.0, 2.0]).high, mean_interval([4.0, 2.0]).kind) == (2.0, 4.0, "range")
+    assert (mean_interval([4.0, 2.0]).low, mean_interval([4.0, 2.0]).high, mean_interval([4.0, 2.0]).kind) == (
+        2.0,
+        4.0,
+        "range",
+    )
     assert mean_interval([4.0]) is None
 
 
@@ -57,7 +61,9 @@ def test_the_spread_of_seeds_is_a_t_interval_of_log_ratios():
     counts, base = [20, 30, 26], [100, 120, 90]
     logs = np.log(np.add(counts, 0.5) / np.add(base, 0.5))
     theirs = stats.ttest_1samp(logs, 0).confidence_interval(0.95)
-    assert (seed_ratio(counts, base).low, seed_ratio(counts, base).high) == pytest.approx((np.exp(theirs.low), np.exp(theirs.high)))
+    assert (seed_ratio(counts, base).low, seed_ratio(counts, base).high) == pytest.approx(
+        (np.exp(theirs.low), np.exp(theirs.high))
+    )
 
 
 def test_a_reduction_is_of_totals_and_takes_the_wider_interval():
@@ -109,6 +115,8 @@ def test_the_bootstrap_is_reproducible_and_stays_within_strata():
     interval = stratified_bootstrap(strata, lambda values: float(values.mean()), np.random.default_rng(0))
     assert (interval.low, interval.high) == (5.0, 5.0), "strata do not differ within, so nothing can vary"
     sample = [np.random.default_rng(1).normal(size=200)]
-    first, second = (stratified_bootstrap(sample, lambda x: float(x.mean()), np.random.default_rng(7)) for _ in range(2))
+    first, second = (
+        stratified_bootstrap(sample, lambda x: float(x.mean()), np.random.default_rng(7)) for _ in range(2)
+    )
     assert first == second
     assert first.high - first.low == pytest.approx(2 * 1.96 / np.sqrt(200), rel=0.2)

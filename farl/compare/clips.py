@@ -91,7 +91,11 @@ def pick(runs: list[Run], each: int = 1) -> list[tuple[Run, Path]]:
     chosen: list[tuple[Run, Path]] = []
     for method in dict.fromkeys(run.method for run in runs):
         found = [(run, path) for run in runs if run.method == method for path in run.folder.glob("clips/*.npz")]
-        dated = [(recording.kind, recording.end_step, run, path) for run, path in found for recording in [Recording.read(path)]]
+        dated = [
+            (recording.kind, recording.end_step, run, path)
+            for run, path in found
+            for recording in [Recording.read(path)]
+        ]
         for kind in ("recovery", "failure"):
             latest = sorted((item for item in dated if item[0] == kind), key=lambda item: item[1], reverse=True)
             chosen += [(run, path) for _, _, run, path in latest[:each]]
@@ -107,7 +111,13 @@ def render(run: Run, recording: Path) -> Clip:
     if not _current(video, recording):
         _render_elsewhere(recording)
     facts = json.loads(_facts_file(video).read_text(encoding="utf-8"))
-    return Clip(video=video, method=run.method, seed=run.seed, episode=recording.stem, **{**facts, "steps": tuple(facts["steps"])})
+    return Clip(
+        video=video,
+        method=run.method,
+        seed=run.seed,
+        episode=recording.stem,
+        **{**facts, "steps": tuple(facts["steps"])},
+    )
 
 
 def _current(video: Path, recording: Path) -> bool:
@@ -134,7 +144,9 @@ def _attempt(recording: Path, backend: str | None) -> str | None:
         environment |= {"MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
     command = [sys.executable, "-m", "farl.compare.clips", str(recording)]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise UserError(f"rendering {recording} took longer than {TIME_LIMIT_S} s and was given up") from None
     if done.returncode == 2:
@@ -215,7 +227,7 @@ def _risk_curve(record: Recording, step: int, window: slice) -> Image.Image:
     if not np.isfinite(record.threshold):
         pen.text((PAD, PAD), "no gate", fill=PALE, font=ImageFont.load_default(12 * SCALE))
         return image.resize((SIDE, CURVE), Image.Resampling.LANCZOS)
-    at = _Axes(window.stop - window.start, top=max(0.5, 1.5 * record.threshold, _highest(record)))
+    at = _Axes(window.stop - window.start, top=max(3 * record.threshold, _highest(record), 1e-6))
     risk = np.nan_to_num(record.risk[window], nan=at.top)[: step - window.start + 1]   # not known counts as not safe
     for index in np.flatnonzero(record.gated[window][: len(risk)]):
         x = at.x(int(index))
@@ -226,7 +238,7 @@ def _risk_curve(record: Recording, step: int, window: slice) -> Image.Image:
     pen.line([points[0], *points], fill=BLUE.dark, width=2 * SCALE, joint="curve")
     (x, y) = points[-1]
     pen.ellipse((x - 9, y - 9, x + 9, y + 9), fill="white")
-    said = f"predicted risk {record.risk[step]:.2f}"
+    said = f"predicted risk {record.risk[step]:.2g}, threshold {record.threshold:.2g}"
     pen.text((PAD, PAD // 2), said, fill=PALE, font=ImageFont.load_default(12 * SCALE))
     return image.resize((SIDE, CURVE), Image.Resampling.LANCZOS)
 

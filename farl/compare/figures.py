@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from farl.compare.palette import COLOURS, FAINT, GREY, INK, Colour
@@ -161,7 +161,13 @@ def _mean_curve(axes: Axes, runs: Sequence[Run], key: str, colour: str, label: s
     if len(curves) > 1:
         for steps, values in curves:
             axes.plot(steps, values, color=colour, lw=0.8, alpha=0.45)
-    axes.plot(grid, np.mean([np.interp(grid, steps, values) for steps, values in curves], axis=0), color=colour, lw=2.0, label=label)
+    axes.plot(
+        grid,
+        np.mean([np.interp(grid, steps, values) for steps, values in curves], axis=0),
+        color=colour,
+        lw=2.0,
+        label=label,
+    )
 
 
 def evaluated_success(comparison: Comparison, colours: Colours) -> Plot | None:
@@ -170,8 +176,8 @@ def evaluated_success(comparison: Comparison, colours: Colours) -> Plot | None:
     axes.set_ylabel("success rate")
     _percent_axis(axes)
     caption = (
-        "The mean action without exploration, on fixed seeds, all runs together. Filled: gate on; hollow and dashed: gate off, which "
-        "is what the task policy can do by itself."
+        "The mean action without exploration, on fixed seeds, all runs together. Filled: gate on; hollow and dashed: gate off, "
+        "which is what the task policy can do by itself."
     )
     return _if_drawn(axes, Plot("evaluated", "Success in evaluation", _svg(figure, "evaluated", comparison), caption))
 
@@ -181,12 +187,15 @@ def evaluated_failures(comparison: Comparison, colours: Colours) -> Plot | None:
     figure, axes = _evaluations(comparison, colours, lambda row: float(row["failed"]))
     axes.set_ylabel("episodes with a failure")
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     caption = (
         "The same evaluations. A gap between hollow and filled dots at the end is safety that still depends on the gate; "
         "none is safety that the task policy has learnt."
     )
-    return _if_drawn(axes, Plot("evaluated-failures", "Failures in evaluation", _svg(figure, "evaluated-failures", comparison), caption))
+    return _if_drawn(
+        axes,
+        Plot("evaluated-failures", "Failures in evaluation", _svg(figure, "evaluated-failures", comparison), caption),
+    )
 
 
 def _evaluations(
@@ -194,22 +203,26 @@ def _evaluations(
 ) -> tuple[Figure, Axes]:
     figure, axes = _axes()
     for summary in comparison.methods:
+        colour = colours[summary.method].light
         rows = [row for run in summary.runs for row in run.evaluations]
         for gate in ("on", "off"):
             steps = sorted({row["step"] for row in rows if row["gate"] == gate})
-            means = [np.mean([measure(row) for row in rows if (row["gate"], row["step"]) == (gate, step)]) for step in steps]
-            colour = colours[summary.method].light
+            means = [
+                np.mean([measure(row) for row in rows if (row["gate"], row["step"]) == (gate, step)]) for step in steps
+            ]
             fill, dashes = (colour, "-") if gate == "on" else ("none", "--")
             if steps:
-                axes.plot(steps, means, ls=dashes, lw=1.2, marker="o", ms=4.5, mew=1.2, mfc=fill, color=colour,
-                          label=f"{summary.method}, gate {gate}" if summary.gates else f"{summary.method}, no gate")   # fmt: skip
+                axes.plot(
+                    steps, means, ls=dashes, lw=1.2, marker="o", ms=4.5, mew=1.2, mfc=fill, color=colour, clip_on=False
+                )
+        axes.plot([], [], color=colour, lw=2, label=summary.method)
     _steps_axis(axes)
     _legend(axes)
     return figure, axes
 
 
 def _if_drawn(axes: Axes, plot: Plot) -> Plot | None:
-    return plot if axes.lines else None
+    return plot if any(np.size(line.get_xdata()) for line in axes.lines) else None
 
 
 def success_against_failures(comparison: Comparison, colours: Colours) -> Plot | None:
@@ -254,9 +267,11 @@ def every_run(comparison: Comparison, colours: Colours) -> Plot | None:
         axes.set_title(title, loc="left", color=GREY.light)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         if percent:
-            lowest = min((min(e.per_run) for summary in comparison.methods if (e := estimate(summary)).per_run), default=0.0)
+            lowest = min(
+                (min(e.per_run) for summary in comparison.methods if (e := estimate(summary)).per_run), default=0.0
+            )
             axes.set_xlim(max(0.0, lowest - 0.15), 1.01)   # one percent more or less should not look like a result
-            axes.xaxis.set_major_formatter(PercentFormatter(1))
+            axes.xaxis.set_major_formatter(FuncFormatter(_percent))
         else:
             axes.set_xlim(left=0)
     return Plot("runs", "Every run", _svg(figure, "runs", comparison),
@@ -270,7 +285,9 @@ def _dots(axes: Axes, place: int, estimate: Estimate, colour: str) -> None:
     if estimate.interval is not None and estimate.interval.kind == "95 %":
         axes.plot([estimate.interval.low, estimate.interval.high], [place, place], color=colour, lw=1.4, alpha=0.6)
     axes.plot([estimate.value] * 2, [place - 0.22, place + 0.22], color=colour, lw=2.2)
-    axes.plot(estimate.per_run, [place] * len(estimate.per_run), ls="", marker="o", ms=5.5, color=colour, alpha=0.75, mew=0)
+    axes.plot(
+        estimate.per_run, [place] * len(estimate.per_run), ls="", marker="o", ms=5.5, color=colour, alpha=0.75, mew=0
+    )
 
 
 # ---------------------------------------------------------------- the gate
@@ -286,7 +303,7 @@ def gated_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
         _mean_curve(axes, summary.runs, "gated_fraction", colours[summary.method].light, summary.method)
     _steps_axis(axes)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_ylabel("agent steps under recovery")
     _legend(axes)
     return Plot("gated", "How often recovery acted", _svg(figure, "gated", comparison),
@@ -312,7 +329,7 @@ def burst_lengths(comparison: Comparison, colours: Colours) -> Plot | None:
     axes.set_ylabel("share of bursts")
     _legend(axes)
     return Plot("bursts", "How long recovery kept control", _svg(figure, "bursts", comparison),
-                "A pile at the right end is the cap on a burst: recovery was still judged necessary and had to let go.")   # fmt: skip
+                "A pile at the right end is the cap on a burst: recovery was still wanted and had to let go.")   # fmt: skip
 
 
 def failure_causes(comparison: Comparison, colours: Colours) -> Plot | None:
@@ -326,7 +343,9 @@ def failure_causes(comparison: Comparison, colours: Colours) -> Plot | None:
     left = np.zeros(len(counts))
     for cause in CAUSES:
         widths = np.array([count[cause] for count in counts.values()], dtype=np.float64)
-        axes.barh(list(counts), widths, left=left, height=0.55, color=palette[CAUSE_COLOURS[cause]], label=CAUSE_WORDS[cause])
+        axes.barh(
+            list(counts), widths, left=left, height=0.55, color=palette[CAUSE_COLOURS[cause]], label=CAUSE_WORDS[cause]
+        )
         left += widths
     for place, total in enumerate(left):
         axes.annotate(f"{total:.0f}", (total, place), xytext=(4, 0), textcoords="offset points", va="center")
@@ -354,7 +373,10 @@ def episode_risk(comparison: Comparison, colours: Colours) -> Plot | None:
     if summary is None:
         return None
     rows = [row for run in summary.runs for row in run.episodes if row.get("risk_max") is not None]
-    groups = {"clean": [row["risk_max"] for row in rows if not row["failed"]], "failed": [row["risk_max"] for row in rows if row["failed"]]}
+    groups = {
+        "clean": [row["risk_max"] for row in rows if not row["failed"]],
+        "failed": [row["risk_max"] for row in rows if row["failed"]],
+    }
     figure, axes = _axes()
     edges = np.linspace(0, max(1e-6, *(row["risk_max"] for row in rows)), 31)
     for (name, risks), colour in zip(groups.items(), (GREY.light, colours[summary.method].light), strict=True):
@@ -374,7 +396,7 @@ def _outline(axes: Axes, values: Array, edges: Array, colour: str, label: str) -
     axes.stairs(share, edges, color=colour, lw=1.6, label=label)
     axes.stairs(share, edges, color=colour, fill=True, alpha=0.15, lw=0)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
 
 
 # ---------------------------------------------------------------- published
@@ -410,7 +432,9 @@ def _bar(
     value = row.reduction if row else summary.reduction.value if summary and summary.reduction else None
     name = row.method if row else summary.method if summary else ""
     change = "" if value is None else f"\n{-100 * value:+.0f} %".replace("-", "\u2212")
-    axes.annotate(name + change, (place, height), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=8)
+    axes.annotate(
+        name + change, (place, height), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom", fontsize=8
+    )
 
 
 # ---------------------------------------------------------------- drawing
@@ -429,7 +453,16 @@ def _left_out(comparison: Comparison) -> list[Run]:
 def _legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(handles, labels, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=4, handlelength=1.4, borderaxespad=0.2)
+        columns = max(1, min(len(labels), 72 // (max(map(len, labels)) + 7)))   # as many as fit the width
+        axes.legend(
+            handles,
+            labels,
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1.0),
+            ncols=columns,
+            handlelength=1.4,
+            borderaxespad=0.2,
+        )
 
 
 def _steps_axis(axes: Axes) -> None:
@@ -447,9 +480,13 @@ def short_count(value: float) -> str:
     return f"{value:g}"
 
 
+def _percent(value: float, _: int) -> str:
+    return f"{100 * value:.3g}\u2009%"
+
+
 def _percent_axis(axes: Axes) -> None:
     axes.set_ylim(-0.02, 1.03)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
 
 
 def _svg(figure: Figure, key: str, comparison: Comparison) -> str:
@@ -457,7 +494,12 @@ def _svg(figure: Figure, key: str, comparison: Comparison) -> str:
     salt = re.sub(r"\W", "-", f"{comparison.task}-{key}")
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -74,7 +74,9 @@ class Display:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -108,7 +110,13 @@ def line(work: Work) -> str:
 def table(title: str, works: list[Work]) -> Table:
     """All jobs, a row each."""
     ended = sum(work.status == "finished" for work in works)
-    view = Table(title=f"{title} \u2013 {ended} of {len(works)} jobs finished", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    view = Table(
+        title=f"{title} \u2013 {ended} of {len(works)} jobs finished",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
     view.add_column("job", no_wrap=True)
     view.add_column("state", no_wrap=True)
     for name in ("step", "success", "failures", "recovery", "steps/s", "left"):

@@ -16,18 +16,39 @@ FAILURE_EPISODES: dict[str, dict[str, float]] = {
 """failure episodes of one run of 1M agent steps, mean of 3 seeds"""
 
 RETURN: dict[str, dict[str, tuple[float, float]]] = {
-    "BoundedPush": {"uni-o4": (20.30, 98.54), "farl": (26.01, 100.19), "simple-critic": (2.34, 98.66), "mppi": (19.68, 99.18)},
-    "BoundedSoccer": {"uni-o4": (12.70, 107.27), "farl": (15.01, 122.98), "simple-critic": (21.35, 86.98), "mppi": (22.07, 80.16)},
-    "FragilePushWall": {"uni-o4": (-15.85, 74.26), "farl": (0.06, 78.51), "simple-critic": (-21.05, 71.29), "mppi": (8.05, 41.09)},
-    "ObstructedPush": {"uni-o4": (12.76, 121.28), "farl": (10.84, 122.36), "simple-critic": (12.12, 122.99), "mppi": (14.61, 123.19)},
+    "BoundedPush": {
+        "uni-o4": (20.30, 98.54),
+        "farl": (26.01, 100.19),
+        "simple-critic": (2.34, 98.66),
+        "mppi": (19.68, 99.18),
+    },
+    "BoundedSoccer": {
+        "uni-o4": (12.70, 107.27),
+        "farl": (15.01, 122.98),
+        "simple-critic": (21.35, 86.98),
+        "mppi": (22.07, 80.16),
+    },
+    "FragilePushWall": {
+        "uni-o4": (-15.85, 74.26),
+        "farl": (0.06, 78.51),
+        "simple-critic": (-21.05, 71.29),
+        "mppi": (8.05, 41.09),
+    },
+    "ObstructedPush": {
+        "uni-o4": (12.76, 121.28),
+        "farl": (10.84, 122.36),
+        "simple-critic": (12.12, 122.99),
+        "mppi": (14.61, 123.19),
+    },
 }
 """normalised return (scripted expert about 100) before and after post-training"""
 
 NOTE = (
-    "What can be compared is the direction and the rough size of the reduction. Counts cannot: the published runs are 1,000,000 agent "
-    "steps on 3 seeds, and neither the exact boundary and starting positions, nor the demonstrations and the initial policy made from "
-    "them are public, and all of these decide how often a run fails. Failures per 10,000 steps take out the budget but not that early steps fail "
-    "more often than late ones. Published returns are normalised by a scripted expert and are given for orientation only."
+    "What can be compared is the direction and the rough size of the reduction. Counts cannot: the published runs are 1,000,000 "
+    "agent steps on 3 seeds, and neither the exact boundary and starting positions, nor the demonstrations and the initial policy "
+    "made from them are public, and all of these decide how often a run fails. Failures per 10,000 steps take out the budget, but "
+    "not that early steps fail more often than late ones. Published returns are normalised by a scripted expert and are given for "
+    "orientation only."
 )
 
 

@@ -19,6 +19,8 @@ from farl.files import read_jsonl
 
 Record = dict[str, Any]
 Array = NDArray[np.float64]
+OVER_EPISODES = ("success_rate", "failure_rate", "return_mean", "length_mean")
+"""columns of ``metrics.jsonl`` that are means over the last episodes"""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ class Run:
 
     def curve(self, key: str) -> tuple[Array, Array]:
         """A column of ``metrics.jsonl`` over agent steps, without the rows that lack it."""
-        rows = [(row["step"], row[key]) for row in self.settled() if row.get(key) is not None]
+        source = self.settled() if key in OVER_EPISODES else self.metrics
+        rows = [(row["step"], row[key]) for row in source if row.get(key) is not None]
         table = np.array(rows, dtype=np.float64).reshape(-1, 2)
         table = table[np.isfinite(table[:, 1])]
         return table[:, 0], table[:, 1]
@@ -141,7 +144,8 @@ def inconsistencies(run: Run) -> Iterator[str]:
     counted = sum(outcomes.count(outcome) for outcome in ("success", "timeout", "failure"))
     if counted != len(outcomes):
         unknown = sorted(set(outcomes) - {"success", "timeout", "failure"})
-        yield f"{run.name}: {len(outcomes) - counted} of {len(outcomes)} episodes ended neither in success, time-out nor failure ({unknown})"
+        strange = f"{len(outcomes) - counted} of {len(outcomes)} episodes"
+        yield f"{run.name}: {strange} ended neither in success, time-out nor failure ({unknown})"
     numbers = [row["episode"] for row in run.episodes]
     if len(set(numbers)) != len(numbers):
         yield f"{run.name}: {len(numbers) - len(set(numbers))} episodes are recorded twice"
@@ -170,7 +174,9 @@ def _rows(path: Path) -> list[Record]:
     try:
         return list(read_jsonl(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} holds a broken line ({error}). Remove that line, or the run's folder, and run the study again.") from error
+        raise UserError(
+            f"{path} holds a broken line ({error}). Remove that line, or the run's folder, and run the study again."
+        ) from error
 
 
 def _nearby(study: Path) -> str:

@@ -23,7 +23,6 @@ from farl.errors import UserError
 from farl.files import write_text
 from farl.progress import Progress
 
-
 NOTABLE = 0.05
 """difference in success rate that the headline remarks on"""
 
@@ -220,7 +219,9 @@ def _acceptance(bundles: Path) -> list[Acceptance]:
     for path in sorted(bundles.glob("seed-*/acceptance.json")):
         seed = int(path.parent.name.removeprefix("seed-"))
         for row in read_json(path):
-            check = checks.setdefault(row["name"], Acceptance(row["name"], str(row["target"]), row.get("note") or "", {}))
+            check = checks.setdefault(
+                row["name"], Acceptance(row["name"], str(row["target"]), row.get("note") or "", {})
+            )
             check.by_seed[seed] = row
     return list(checks.values())
 
@@ -295,7 +296,12 @@ def _template() -> Any:
         trim_blocks=True, lstrip_blocks=True,
     )   # fmt: skip
     environment.filters.update(
-        percent=percent, number=number, interval=_range, reduction_range=_reduction_range, short=short_count, plural=_plural,
+        percent=percent,
+        number=number,
+        interval=_range,
+        reduction_range=_reduction_range,
+        short=short_count,
+        plural=_plural,
         verdict=_verdict,
     )
     environment.globals.update(speed=_speed, as_percent=percent)
@@ -306,4 +312,3 @@ def _speed(run: Run) -> float | None:
     """Agent steps a second over the whole run, updates included."""
     wall = run.metrics[-1].get("wall_s") if run.metrics else None
     return run.steps / wall if wall else None
-

@@ -2,9 +2,9 @@
 
 Three kinds of chance are kept apart. A *rate* over episodes has Wilson's interval. A *mean over seeds* has Student's t from three
 seeds on; from two, only their range is given, because t with one degree of freedom says nothing. A *reduction of failures* is
-paired by seed (both methods start from the same bundle) and takes the wider of two intervals: the counts' own (Poisson) noise, which
-remains even if all seeds agree, and the spread of the seeds' ratios. A bootstrap over two or three seeds only redraws the same
-few values and comes out far too narrow, so it is kept for what has many samples: episodes within seeds.
+paired by seed (both methods start from the same bundle) and takes the wider of two intervals: the counts' own (Poisson) noise,
+which remains even if all seeds agree, and the spread of the seeds' ratios. A bootstrap over two or three seeds only redraws the
+same few values and comes out far too narrow, so it is kept for what has many samples: episodes within seeds.
 """
 
 from __future__ import annotations
@@ -82,7 +82,10 @@ def count_ratio(total: int, baseline_total: int, confidence: float = 0.95) -> In
 
 
 def seed_ratio(counts: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Interval of the ratio from how far the seeds' own log ratios lie apart (at least two seeds); half a failure is added to each count."""
+    """Interval of the ratio from how far the seeds' own log ratios lie apart, for at least two seeds.
+
+    Half a failure is added to each count, so that a seed without any has a ratio.
+    """
     logs = np.log(np.asarray(counts, dtype=np.float64) + 0.5) - np.log(np.asarray(baseline, dtype=np.float64) + 0.5)
     half = stats.t.ppf(0.5 + confidence / 2, len(logs) - 1) * stats.sem(logs)
     with np.errstate(over="ignore"):
@@ -121,7 +124,8 @@ def stratified_bootstrap(
     if sum(len(sample) for sample in samples) < 2:
         return None
     drawn = [
-        statistic(np.concatenate([generator.choice(sample, len(sample)) for sample in samples])) for _ in range(resamples)
+        statistic(np.concatenate([generator.choice(sample, len(sample)) for sample in samples]))
+        for _ in range(resamples)
     ]
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))

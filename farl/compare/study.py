@@ -111,7 +111,9 @@ def _demos_job(config: StudyConfig, folders: Folders) -> Job:
 def _offline_job(config: StudyConfig, folders: Folders, seed: int) -> Job:
     bundle = folders.bundle(seed)
     settings = dataclasses.replace(config.offline, task=config.task, data=folders.data, out=bundle, seed=seed)
-    return _job(config, f"offline seed {seed}", "offline", settings, ("demos",), lambda: (bundle / "manifest.json").exists())
+    return _job(
+        config, f"offline seed {seed}", "offline", settings, ("demos",), lambda: (bundle / "manifest.json").exists()
+    )
 
 
 def _online_job(config: StudyConfig, folders: Folders, method: str, seed: int) -> Job:
@@ -119,7 +121,9 @@ def _online_job(config: StudyConfig, folders: Folders, method: str, seed: int) -
     settings = dataclasses.replace(
         config.online, task=config.task, bundle=folders.bundle(seed), out=out, seed=seed, method=method
     )
-    return _job(config, f"{method} seed {seed}", "online", settings, (f"offline seed {seed}",), lambda: run_finished(out, steps))
+    return _job(
+        config, f"{method} seed {seed}", "online", settings, (f"offline seed {seed}",), lambda: run_finished(out, steps)
+    )
 
 
 def run_finished(run: Path, steps: int) -> bool:
@@ -128,7 +132,9 @@ def run_finished(run: Path, steps: int) -> bool:
     return meta.get("status") == "finished" and int(meta.get("steps", 0)) >= steps
 
 
-def _job(config: StudyConfig, name: str, verb: str, settings: Any, needs: tuple[str, ...], done: Callable[[], bool]) -> Job:
+def _job(
+    config: StudyConfig, name: str, verb: str, settings: Any, needs: tuple[str, ...], done: Callable[[], bool]
+) -> Job:
     """A job is a resolved configuration file and the verb that takes it."""
     file = config.out / "jobs" / f"{name.replace(' ', '-')}.yaml"
     write_text(file, configuration.dump(settings))
@@ -139,7 +145,7 @@ def _job(config: StudyConfig, name: str, verb: str, settings: Any, needs: tuple[
 
 
 def _recorded(config: StudyConfig) -> StudyConfig:
-    """The study as its ``config.yaml`` records it: with the methods and seeds of earlier commands, without what it overrides itself."""
+    """The study as its ``config.yaml`` records it: with the methods and seeds of earlier commands too."""
     before = read_yaml(config.out / "config.yaml")
     return dataclasses.replace(
         config,
@@ -170,4 +176,6 @@ def _failures(failed: list[Work]) -> str:
     for work in failed:
         tail = "\n".join(f"    {line}" for line in work.job.log_tail().splitlines())
         texts.append(f"job '{work.job.name}' failed; its log is {work.job.log}, which ends with\n{tail}")
-    return "\n".join(texts) + "\nThe other jobs were carried on with; the same command again starts the failed ones anew."
+    return (
+        "\n".join(texts) + "\nThe other jobs were carried on with; the same command again starts the failed ones anew."
+    )

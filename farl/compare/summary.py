@@ -99,7 +99,10 @@ class Comparison:
 
 
 def compare_runs(task: str, runs: list[Run], order: Sequence[str] = ()) -> Comparison:
-    """Summaries of ``runs`` (all on ``task``); ``order`` names methods in the study's order, the baseline is uni-o4 or else the first."""
+    """Summaries of ``runs``, all on ``task``.
+
+    ``order`` names methods in the study's order; the baseline is uni-o4, or else the first.
+    """
     chosen = _compared(runs)
     methods = _ordered({run.method for run in chosen}, order)
     steps = min((run.steps for run in chosen), default=0)
@@ -178,7 +181,8 @@ def _summarise(method: str, runs: list[Run], baseline: list[Run], steps: int) ->
 
 def gated_fraction(episodes: list[Record]) -> float:
     """Part of the agent steps of these episodes on which recovery acted."""
-    return sum(row["gated_steps"] for row in episodes) / max(1, sum(row["length"] for row in episodes))
+    gated, steps = sum(row["gated_steps"] for row in episodes), sum(row["length"] for row in episodes)
+    return float(gated / max(1, steps))
 
 
 def _paired(runs: list[Run], baseline: list[Run]) -> Reduction | None:
