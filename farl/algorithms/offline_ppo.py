@@ -92,7 +92,7 @@ def improve_offline(
     best, _ = evaluate_in_model(policy, model, q, floor, starts, config.rollout)
     scores, accepted = [best], 0
     for update in range(1, config.updates + 1):
-        anneal(optimizer, config.lr, (update - 1) / config.updates)
+        anneal(optimizer, (update - 1) / config.updates)
         rows = torch.randint(len(data), (config.batch,), generator=generator)
         loss = _surrogate(learner, accepted_policy, q, value, x[rows], config.clip, generator)
         descend(loss, optimizer, learner.net.parameters(), max_norm=0.5)

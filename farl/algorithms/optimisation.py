@@ -18,10 +18,10 @@ def descend(loss: Tensor, optimizer: Optimizer, parameters: Iterable[nn.Paramete
     return float(norm)
 
 
-def anneal(optimizer: Optimizer, rate: float, done: float) -> None:
-    """Linear decay to zero at ``done`` = 1."""
+def anneal(optimizer: Optimizer, done: float) -> None:
+    """Linear decay of every group's own rate, from what it was first to zero at ``done`` = 1."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * max(0.0, 1.0 - done)
+        group["lr"] = group.setdefault("first_lr", group["lr"]) * max(0.0, 1.0 - done)
 
 
 @torch.no_grad()

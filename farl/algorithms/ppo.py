@@ -120,8 +120,8 @@ class PPO:
                 for name in ("proposed", "executed", "proposed_log_prob", "executed_log_prob", "gated", "z_max")
             ),
         )
-        anneal(self.policy_optimizer, self.config.lr, done)
-        anneal(self.value_optimizer, self.config.value_lr, done)
+        anneal(self.policy_optimizer, done)
+        anneal(self.value_optimizer, done)
         gated = rollout.gated.flatten()
         stats = _diagnostics(self.policy, x, credit, advantage, gated, self.config.clip) if gated.any() else {}
         losses = self._epochs(x, credit, advantage, returns, ~gated)
@@ -137,7 +137,7 @@ class PPO:
             rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.config.gamma, self.config.lam
         )
         returns = advantage + value
-        explained = 1 - (returns - value).var() / returns.var().clamp_min(1e-8)
+        explained = 1 - (returns - value).var(correction=0) / returns.var(correction=0).clamp_min(1e-8)
         return advantage.flatten(), returns.flatten(), float(explained)
 
     def _epochs(self, x: Tensor, credit: Credit, advantage: Tensor, returns: Tensor, free: Tensor) -> dict[str, float]:
@@ -163,7 +163,7 @@ class PPO:
     def _policy_loss(self, x: Tensor, credit: Credit, rows: Tensor, advantage: Tensor) -> tuple[Tensor, float]:
         weight, old = credit.weight[rows], credit.log_prob[rows]
         log_prob = self.policy.log_prob(self.policy(x), credit.action[rows])
-        standard = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        standard = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
         loss = (weight * clipped_surrogate(log_prob, old, standard, self.config.clip)).mean()
         clipped = ((log_prob.detach() - old).exp() - 1).abs() > self.config.clip
         return loss, float(clipped.float().mean())
@@ -199,7 +199,7 @@ def _diagnostics(
     policy: GaussianPolicy, x: Tensor, credit: Credit, advantage: Tensor, gated: Tensor, clip: float
 ) -> dict[str, float]:
     """How much of the first gradient gated steps make up: a share near one means that recovery dominates learning."""
-    standard = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    standard = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
     norms = []
     for rows in (gated, ~gated):
         if not rows.any():

@@ -58,7 +58,7 @@ def train_state_model(
     optimizer = torch.optim.Adam(model.parameters(), config.lr)
     progress.stage("state-space world model", config.updates)
     for update in range(1, config.updates + 1):
-        anneal(optimizer, config.lr, (update - 1) / config.updates)
+        anneal(optimizer, (update - 1) / config.updates)
         parts = rollout_loss(model, normalizer, sampler.sample(config.batch, generator), change, config.pos_weight)
         descend(sum(parts.values(), torch.zeros(())), optimizer, model.parameters(), max_norm=20.0)
         if update % 50 == 0:
@@ -72,18 +72,16 @@ def rollout_loss(
 
     The heads see the states the model imagines, because that is what the gate will show them.
     """
-    x = normalizer(windows.obs[0])
+    z = model.encode(normalizer(windows.obs[0]))
     targets = normalizer(windows.obs[1:].flatten(0, 1)).view(*windows.obs[1:].shape)
     dynamics, logits, rewards = [], [], []
     for t in range(len(windows.action)):
-        following = model.predict(x, windows.action[t])
-        joint = model._transition(x, windows.action[t], following)
-        logits.append(model.failure(joint).squeeze(-1))
-        rewards.append(model.reward_head(joint).squeeze(-1))
-        error = (following - targets[t]) / change
+        z, transition = model.advance(z, windows.action[t])
+        logits.append(model.failure(transition).squeeze(-1))
+        rewards.append(model.reward_head(transition).squeeze(-1))
+        error = (model.decode(z) - targets[t]) / change
         # Huber, because a lost contact makes single rows arbitrarily wrong
         dynamics.append(torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").mean(-1))
-        x = following
     label = windows.failure.float()[:, None].expand_as(torch.stack(logits))
     bce = binary_cross_entropy_with_logits(
         torch.stack(logits), label, reduction="none", pos_weight=torch.tensor(pos_weight)

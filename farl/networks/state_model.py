@@ -55,30 +55,33 @@ class StateModel(nn.Module):
     def _inputs(x: Tensor, action: Tensor) -> Tensor:
         return torch.cat([x, action, torch.ones_like(action[:, :1])], dim=-1)
 
-    def encode(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
-        return x
+    def encode(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b features"]:
+        """The model's state is the observation with its features, so that each is computed once a step."""
+        return self._normalizer[0].features(x)
 
-    def decode(self, z: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
-        return z
+    def decode(self, z: Float[Tensor, "b features"]) -> Float[Tensor, "b obs"]:
+        return z[..., : len(self.scale)]
 
-    def predict(self, x: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, "b obs"]:
+    def predict(self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]) -> Float[Tensor, "b obs"]:
         """The next standardised observation."""
-        features = self._normalizer[0].features(x)
-        change: Tensor = self.residual(torch.cat([features, action], dim=-1))
+        change: Tensor = self.residual(torch.cat([z, action], dim=-1))
         clip = self._normalizer[0].clip
-        return (self._inputs(x, action) @ self.linear + self.scale * change).clamp(-clip, clip)
+        return (self._inputs(self.decode(z), action) @ self.linear + self.scale * change).clamp(-clip, clip)
 
-    def _transition(self, x: Tensor, action: Tensor, following: Tensor) -> Tensor:
-        features = self._normalizer[0].features
-        return torch.cat([features(x), action, features(following)], dim=-1)
+    def advance(
+        self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]
+    ) -> tuple[Float[Tensor, "b features"], Float[Tensor, "b transition"]]:
+        """The next state, and the transition the failure and reward heads read."""
+        following = self.encode(self.predict(z, action))
+        return following, torch.cat([z, action, following], dim=-1)
 
     def step(
-        self, z: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]
-    ) -> tuple[Float[Tensor, "b obs"], Float[Tensor, "k b"]]:
-        following = self.predict(z, action)
-        logits: Tensor = self.failure(self._transition(z, action, following))
+        self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]
+    ) -> tuple[Float[Tensor, "b features"], Float[Tensor, "k b"]]:
+        following, transition = self.advance(z, action)
+        logits: Tensor = self.failure(transition)
         return following, logits.squeeze(-1)
 
-    def reward(self, z: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
-        value: Tensor = self.reward_head(self._transition(z, action, self.predict(z, action)))
+    def reward(self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+        value: Tensor = self.reward_head(self.advance(z, action)[1])
         return value.squeeze(-1)
