@@ -186,4 +186,3 @@ class Episode:
     def _nothing_happened(self) -> None:
         self.reward, self.margin = 0.0, self.task.margin(self.sawyer)
         self.failure = self.onset = self.success = self.terminated = self.truncated = False
-

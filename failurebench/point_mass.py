@@ -33,7 +33,7 @@ class PointMassCliff(gymnasium.Env[Observation, NDArray[np.float32]]):
     Reward: 1 - distance to the goal, at least 0. Failure: the position is over the cliff.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}   # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}  # type: ignore[misc]
     expert_kinds: ClassVar[tuple[str, ...]] = ("task", "pusher", "failure", "recovery")
     tracked_positions: ClassVar[dict[str, tuple[int, ...]]] = {"point": (0, 1)}
 
@@ -55,7 +55,9 @@ class PointMassCliff(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._position, self._velocity = np.zeros(2), np.zeros(2)
         self._steps, self._failed = 0, False
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
         self._position = np.array([-0.8, -0.1]) + self.np_random.uniform(-0.1, 0.1, 2)
         self._velocity = np.zeros(2)
@@ -96,7 +98,7 @@ class PointMassCliff(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Scripted behaviour: careful ``task``, hasty ``pusher``, ``failure`` seeker, ``recovery``."""
         return PointMassExpert(kind)
 
-    def render(self) -> NDArray[np.uint8] | None:   # type: ignore[override]
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """The plane from above, 120 x 120 pixels: abyss dark, goal green, mass red."""
         if self.render_mode != "rgb_array":
             return None

@@ -107,9 +107,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         self._begun = True
         return self._observations.copy(), self._infos(mask)
 
-    def step(
-        self, actions: NDArray[np.float32]
-    ) -> tuple[Observations, Floats, Bools, Bools, dict[str, Any]]:
+    def step(self, actions: NDArray[np.float32]) -> tuple[Observations, Floats, Bools, Bools, dict[str, Any]]:
         """One agent step of every environment; actions are clipped to [-1, 1]."""
         if not self._begun:
             raise gymnasium.error.ResetNeeded("call reset() before step()")

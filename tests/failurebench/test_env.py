@@ -302,7 +302,12 @@ def test_actions_are_clipped():
 
 @pytest.mark.parametrize(
     ("action", "message"),
-    [(np.zeros(3), "shape"), (np.zeros((1, 4)), "shape"), (np.full(4, np.nan), "finite"), ([0, 0, np.inf, 0], "finite")],
+    [
+        (np.zeros(3), "shape"),
+        (np.zeros((1, 4)), "shape"),
+        (np.full(4, np.nan), "finite"),
+        ([0, 0, np.inf, 0], "finite"),
+    ],
 )
 def test_a_bad_action_is_refused(env, action, message):
     env.reset(seed=0)

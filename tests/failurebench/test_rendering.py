@@ -66,4 +66,3 @@ def test_without_any_backend_one_message_says_what_to_install():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     for word in ("libegl1 libegl-mesa0 libgl1-mesa-dri", "libosmesa6", "MUJOCO_GL", "egl:", "osmesa:"):
         assert word in out.stdout
-

@@ -88,7 +88,11 @@ def test_same_step_keeps_the_failure_that_ended_an_episode():
 
 def test_gymnasium_makes_the_same_vector_environment():
     env = gymnasium.make_vec(
-        HARD, num_envs=2, vectorization_mode="vector_entry_point", autoreset_mode=AutoresetMode.NEXT_STEP, action_repeat=1
+        HARD,
+        num_envs=2,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        action_repeat=1,
     )
     assert isinstance(env, FailureVectorEnv)
     assert env.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
