@@ -362,3 +362,13 @@ def test_frames_can_be_drawn_without_a_gate():
     )
     frame = clips.draw(np.zeros((64, 64, 3), np.uint8), record, 4, slice(0, 10))
     assert frame.shape == (clips.SIDE + clips.CURVE, clips.SIDE, 3)
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_more_failures_than_the_baseline_are_said_to_be_more(tmp_path):
+    for seed in (0, 1, 2):
+        make_run(tmp_path, "uni-o4", seed, failure_rate=0.05)
+        make_run(tmp_path, "farl", seed, failure_rate=0.2)
+    page = Page(write_report(tmp_path))
+    assert "more failure episodes than uni-o4" in page.words
+    assert re.search(r'class="big bad">\+\d+', page.source)

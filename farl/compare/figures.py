@@ -240,7 +240,7 @@ def success_against_failures(comparison: Comparison, colours: Colours) -> Plot |
     axes.set_xlabel("failure episodes so far")
     axes.set_ylabel("success rate")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     _percent_axis(axes)
     _legend(axes)
     return Plot("pareto", "Success against failures", _svg(figure, "pareto", comparison),
@@ -265,7 +265,7 @@ def every_run(comparison: Comparison, colours: Colours) -> Plot | None:
         axes.tick_params(axis="y", length=0, labelcolor=INK.light)
         axes.grid(axis="y", visible=False)
         axes.set_title(title, loc="left", color=GREY.light)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         if percent:
             lowest = min(
                 (min(e.per_run) for summary in comparison.methods if (e := estimate(summary)).per_run), default=0.0
@@ -325,8 +325,9 @@ def burst_lengths(comparison: Comparison, colours: Colours) -> Plot | None:
     for method, lengths in bursts.items():
         _outline(axes, np.asarray(lengths, dtype=np.float64), edges, colours[method].light, method)
     axes.set_xlabel("agent steps in a row")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set_ylabel("share of bursts")
+    axes.set_ylim(bottom=0)
     _legend(axes)
     return Plot("bursts", "How long recovery kept control", _svg(figure, "bursts", comparison),
                 "A pile at the right end is the cap on a burst: recovery was still wanted and had to let go.")   # fmt: skip
@@ -353,7 +354,7 @@ def failure_causes(comparison: Comparison, colours: Colours) -> Plot | None:
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0, labelcolor=INK.light)
     axes.set_xlim(0, 1.1 * max(left))
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("failure episodes, all runs")
     figure.legend(loc="outside upper left", ncols=1, handlelength=1.0, fontsize=8)
     return Plot("causes", "What the gate did about each failure", _svg(figure, "causes", comparison),
@@ -384,6 +385,7 @@ def episode_risk(comparison: Comparison, colours: Colours) -> Plot | None:
             _outline(axes, np.asarray(risks, dtype=np.float64), edges, colour, f"{name} episodes ({len(risks):,})")
     axes.set_xlabel("highest risk of the episode")
     axes.set_ylabel("share of episodes")
+    axes.set_ylim(bottom=0)
     _legend(axes)
     return Plot("risk", f"Predicted risk ({summary.method})", _svg(figure, "risk", comparison),
                 "The further right the failed episodes lie of the clean ones, the better the world model tells them apart; "
@@ -395,7 +397,6 @@ def _outline(axes: Axes, values: Array, edges: Array, colour: str, label: str) -
     share = np.histogram(values, edges)[0] / max(1, len(values))
     axes.stairs(share, edges, color=colour, lw=1.6, label=label)
     axes.stairs(share, edges, color=colour, fill=True, alpha=0.15, lw=0)
-    axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
 
 
@@ -468,7 +469,7 @@ def _legend(axes: Axes) -> None:
 def _steps_axis(axes: Axes) -> None:
     axes.set_xlabel("agent steps")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
 
 

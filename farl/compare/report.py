@@ -134,7 +134,7 @@ def _certainty(reduction: Reduction) -> str:
         return "which says nothing yet about other seeds"
     if not reduction.informative:
         each = " and ".join(percent(value) for value in reduction.per_seed)
-        return f"but the seeds disagree too much for a useful interval ({each}): add seeds"
+        return f"but that is too uncertain for a useful interval (by seed {each}): it needs more seeds or more steps"
     return f"95\u00a0% interval {percent(reduction.interval.low)} to {percent(reduction.interval.high)}"
 
 
@@ -164,6 +164,11 @@ def percent(value: float | None, digits: int = 0) -> str:
     return f"{100 * value:.{digits}f}\u00a0%".replace("-", "\u2212")
 
 
+def signed(value: float) -> str:
+    """A change: ``+25 %`` or ``\u221240 %``."""
+    return f"+{percent(value)}" if value > 0 else percent(value)
+
+
 def number(value: float | None, digits: int | None = None) -> str:
     """A number with three significant places, thousands apart."""
     if value is None:
@@ -185,7 +190,7 @@ def _reduction_range(reduction: Reduction | None) -> str:
     if reduction is None or reduction.interval is None:
         return ""
     if not reduction.informative:
-        return "seeds disagree: " + ", ".join(percent(value) for value in reduction.per_seed)
+        return "too uncertain; by seed: " + ", ".join(percent(value) for value in reduction.per_seed)
     return _range(reduction.interval, percent)
 
 
@@ -303,6 +308,7 @@ def _template() -> Any:
         short=short_count,
         plural=_plural,
         verdict=_verdict,
+        signed=signed,
     )
     environment.globals.update(speed=_speed, as_percent=percent)
     return environment.get_template("report.html.jinja")

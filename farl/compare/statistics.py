@@ -44,7 +44,10 @@ class Reduction:
 
     @property
     def informative(self) -> bool:
-        """Whether the interval excludes at least a doubling of failures; two seeds that disagree leave everything open."""
+        """Whether the interval excludes at least a doubling of failures.
+
+        Two seeds that disagree, or a handful of failures, leave everything open.
+        """
         return self.interval is not None and self.interval.low > -1.0
 
 
