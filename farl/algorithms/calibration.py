@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,8 +56,13 @@ class Calibration:
     reliability: list[tuple[float, float, int]] = field(default_factory=list)
     """bins of (mean predicted risk, observed frequency of a failure within the horizon, count)"""
 
-    def to_dict(self) -> dict[str, object]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; JSON has no infinity, so figures that are not finite become text."""
+        return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Calibration:
+        return cls(**{k: float(v) if isinstance(v, str) else v for k, v in record.items()})
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,8 @@ def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitt
     clean = np.array([s.risk.max() for s in scored if s.onset is None])
     miss_bound = conformal_low(failures, config.miss_rate) if len(failures) else math.inf
     quantile = float(np.quantile(safe, config.safe_quantile)) if len(safe) else 0.0
-    threshold = max(min(quantile, miss_bound), 1e-4)
+    # Fewer than 1 / alpha - 1 failures bound nothing (-inf); the quantile then stands alone, and acceptance says so.
+    threshold = max(min(quantile, miss_bound if math.isfinite(miss_bound) else math.inf), 1e-4)
     cut = float(np.quantile(safe, 0.9)) if len(safe) else math.nan
     early = warnings(scored, 3, config.max_lead)
     soon = np.concatenate(
@@ -181,8 +188,9 @@ def _reliability(safe: FloatArray, soon: FloatArray) -> list[tuple[float, float,
     risk = np.concatenate([safe, soon])
     outcome = np.concatenate([np.zeros(len(safe)), np.ones(len(soon))])
     rows = []
-    for low in np.arange(0, 1, 0.1):
-        inside = (risk >= low) & (risk < low + 0.1 if low < 0.9 else risk <= np.inf)
+    bins = np.clip((risk * 10).astype(int), 0, 9)
+    for index in range(10):
+        inside = bins == index
         if inside.any():
             rows.append((float(risk[inside].mean()), float(outcome[inside].mean()), int(inside.sum())))
     return rows

@@ -30,6 +30,8 @@ class GateConfig:
             raise ValueError(f"gate.threshold is {self.threshold}; a risk is never negative, so give 0 or more")
         if not 0 <= self.leave <= 1:
             raise ValueError(f"gate.leave is {self.leave}; give a share of the threshold between 0 and 1")
+        if self.cooldown < 0:
+            raise ValueError(f"gate.cooldown is {self.cooldown}; give 0 or more")
         if not 1 <= self.min_dwell <= self.max_dwell:
             raise ValueError(f"gate.min_dwell {self.min_dwell} must lie between 1 and gate.max_dwell {self.max_dwell}")
 
@@ -58,10 +60,11 @@ class Gate:
         limit = torch.where(holding, cfg.leave * self.threshold, self.threshold)
         safe = risk <= limit
         wants = ~safe | (holding & (self.dwell < cfg.min_dwell))
-        capped = holding & (self.dwell >= cfg.max_dwell) & wants
+        unknown = risk.isnan()
+        capped = holding & (self.dwell >= cfg.max_dwell) & wants & ~unknown
         self.cap_hits += capped
-        self.cooling = torch.where(capped, cfg.cooldown, self.cooling)
-        recovers = (wants & (self.cooling == 0)) | risk.isnan()
+        self.cooling = torch.where(capped, max(cfg.cooldown, 1), self.cooling)
+        recovers = (wants & (self.cooling == 0)) | unknown
         self.cooling = (self.cooling - 1).clamp_min(0)
         self.dwell = torch.where(recovers, self.dwell + 1, 0)
         return recovers

@@ -99,7 +99,8 @@ def table(checks: Sequence[Check]) -> str:
 def _gate_checks(bundle: OfflineBundle) -> list[Check]:
     c = bundle.calibration
     assert c is not None
-    failures = f"{c.failing_episodes} failing and {c.clean_episodes} clean held-out episodes"
+    few = "; too few failures for the bound" if not math.isfinite(c.miss_bound) else ""
+    failures = f"{c.failing_episodes} failing and {c.clean_episodes} clean held-out episodes{few}"
     bound = f"threshold {c.threshold:.3f}; miss bound {c.miss_bound:.3f}, false-alarm bound {c.false_alarm_bound:.3f}"
     return [
         Check(
@@ -186,14 +187,14 @@ def _recovery_checks(
     def enough(episode: Episode) -> bool:
         nonlocal spent
         spent += len(episode)
-        found = sum(lead == config.lead for lead, _ in collector.snapshots)
+        found = sum(snapshot.lead == config.lead for snapshot in collector.snapshots)
         progress.at(min(found, config.rescues))
         return found >= config.rescues or spent >= config.limit
 
     collect_until(collector.episodes(explorer, itertools.count(_held_out_seed(bundle)), "clone"), enough)
     checks = []
     for lead in (config.lead, 2 * config.lead):
-        states = [state for at, state in collector.snapshots if at == lead][: config.rescues]
+        states = [snapshot.state for snapshot in collector.snapshots if snapshot.lead == lead][: config.rescues]
         if not states:
             checks.append(Check(f"recovery rate, lead {lead}", "not measured", ">= 90 %", None, "no failure was seen"))
             continue

@@ -113,7 +113,7 @@ class OfflineBundle:
         try:
             bundle = cls.empty(TaskConfig(**manifest["task"]), Shape(**manifest["shape"]))
             bundle.load_weights(_verified_weights(folder, manifest["weights_sha256"]))
-            calibration = manifest["calibration"] and Calibration(**manifest["calibration"])
+            calibration = manifest["calibration"] and Calibration.from_dict(manifest["calibration"])
             bundle = replace(
                 bundle,
                 risk=RiskConfig(**manifest["risk"]),

@@ -101,19 +101,29 @@ class _Open:
     failing: int = 0
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A simulator state ``lead`` agent steps before a failure, and who was acting."""
+
+    lead: int
+    state: State
+    behaviour: str
+
+
 @dataclass
 class Collector:
     """Runs environments episode after episode.
 
     ``tail`` ends a failing episode that many violating steps after its onset (what follows teaches nothing new);
-    ``remember`` keeps the last simulator states before each onset in ``snapshots`` as (lead, state).
+    ``remember`` keeps the last simulator states before each onset in ``snapshots``.
     """
 
     envs: VectorEnv[Any, Any, Any]
     task: TaskConfig
     tail: int | None = None
     remember: bool = False
-    snapshots: list[tuple[int, State]] = field(default_factory=list)
+    behaviour: str = ""
+    snapshots: list[Snapshot] = field(default_factory=list)
 
     def episodes(self, agent: Agent, seeds: Iterator[int], behaviour: str) -> Iterator[Episode]:
         """Finished episodes, in the order in which they end, for ever."""
@@ -121,6 +131,7 @@ class Collector:
         fresh = np.ones(count, dtype=bool)
         current: list[_Open] = [_Open(0, []) for _ in range(count)]
         obs: FloatArray = np.zeros((count, *self.envs.single_observation_space.shape), dtype=np.float32)  # type: ignore[misc]
+        self.behaviour = behaviour
         while True:
             if fresh.any():
                 given = [next(seeds) if fresh[i] else 0 for i in range(count)]
@@ -146,7 +157,9 @@ class Collector:
         fresh = terminated | truncated
         for i, episode in enumerate(current):
             if failure[i] and episode.failing == 0 and self.remember:
-                self.snapshots += [(lead, s) for lead, s in enumerate(reversed(episode.states), start=1)]
+                self.snapshots += [
+                    Snapshot(lead, s, self.behaviour) for lead, s in enumerate(reversed(episode.states), start=1)
+                ]
             episode.failing += int(failure[i])
             cut = self.tail is not None and episode.failing > self.tail
             episode.obs.append(following[i].copy())

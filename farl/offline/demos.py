@@ -26,12 +26,13 @@ from farl.offline.collecting import (
     ExploringPolicy,
     NoiseConfig,
     NoisyExperts,
+    Snapshot,
     collect_until,
     rescue,
 )
 from farl.outputs import claim
 from farl.progress import Progress
-from farl.types import Episode, State
+from farl.types import Episode
 
 SETS = ("task", "failure", "recovery", "calibration")
 
@@ -119,8 +120,8 @@ class _Session:
             )
         return episodes
 
-    def failure_set(self, policy: GaussianPolicy) -> tuple[list[Episode], list[tuple[int, State]]]:
-        cfg, snapshots = self.config, list[tuple[int, State]]()
+    def failure_set(self, policy: GaussianPolicy) -> tuple[list[Episode], list[Snapshot]]:
+        cfg, snapshots = self.config, list[Snapshot]()
         noisy = NoiseConfig(white=0.3, ou=0.4, gain=(0.7, 1.0))
         plan: list[tuple[str, Agent, int]] = [
             (kind, self._experts(kind, noise), int(cfg.failure_steps * share))
@@ -141,15 +142,19 @@ class _Session:
             episodes += self._run(agent, name, steps, block, f"failures: {name}", snapshots)
         return episodes, snapshots
 
-    def recovery_set(self, snapshots: Sequence[tuple[int, State]]) -> list[Episode]:
+    def recovery_set(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
         cfg = self.config
         if "recovery" not in self._kinds() or not snapshots:
             raise UserError(
                 f"{cfg.task.id} offers no scripted 'recovery' expert or no failure was seen; record recoveries yourself "
                 "and write them with farl.data.episode_store (docs/own_task.md)"
             )
-        near = [state for lead, state in snapshots if 2 <= lead <= 8]
-        order = np.random.default_rng([cfg.seed, 8]).permutation(len(near))
+        # The policy's own near-failures come first: they are what the gate will hand over, and a clone of recoveries from
+        # scripted accidents alone meets states it has never seen.
+        rng = np.random.default_rng([cfg.seed, 8])
+        near = [snapshot.state for snapshot in snapshots if 2 <= snapshot.lead <= 10]
+        own = np.array([snapshot.behaviour == "clone" for snapshot in snapshots if 2 <= snapshot.lead <= 10])
+        order = np.argsort(rng.random(len(near)) - own, kind="stable")
         agent = self._experts("recovery", NoiseConfig(white=cfg.recovery_noise))
         kept: list[Episode] = []
         self.progress.stage("recoveries", cfg.recovery_episodes)
@@ -195,7 +200,7 @@ class _Session:
         steps: int,
         block: int,
         stage: str,
-        snapshots: list[tuple[int, State]] | None = None,
+        snapshots: list[Snapshot] | None = None,
     ) -> list[Episode]:
         taken = 0
         self.progress.stage(stage, steps)

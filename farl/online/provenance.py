@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -31,7 +32,7 @@ def describe_run(folder: Path, config: Any, bundle: OfflineBundle, threshold: fl
         "method": config.method,
         "seed": config.seed,
         "bundle_seed": bundle.seed,
-        "threshold": threshold,
+        "threshold": threshold if math.isfinite(threshold) else None,
         "command": f"farl online {folder / 'config.yaml'}",
         "started": earlier.get("started", _now()),
         "versions": versions(),
