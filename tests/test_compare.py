@@ -120,7 +120,7 @@ run_jobs(jobs, 3, lambda works: None, poll_s=0.05, grace_s=0.6)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_stopping_a_study_leaves_no_process_behind(tmp_path, number):
     code = STUDY_OF_SLEEPERS.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     study = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)

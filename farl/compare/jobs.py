@@ -65,8 +65,8 @@ def run_jobs(
 ) -> list[Work]:
     """Run every job that is not done, at most ``limit`` side by side; ``watch`` is called after every look at them.
 
-    A failing job blocks those that need it and no others. On Ctrl-C or SIGTERM all processes are asked to stop, given ``grace_s``
-    to save their state, and ended; then KeyboardInterrupt is raised.
+    A failing job blocks those that need it and no others. On Ctrl-C, SIGTERM or SIGHUP all processes are asked to stop, given
+    ``grace_s`` to save their state, and ended; then KeyboardInterrupt is raised.
     """
     works = [Work(job, *(("finished", True) if job.done() else ("waiting", False))) for job in jobs]
     with _terminable():
@@ -153,15 +153,16 @@ def _wait(processes: list[subprocess.Popen[bytes]], patience: float) -> None:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM stops the jobs like Ctrl-C does (only the main thread may set this up)."""
+    """SIGTERM and a closed terminal stop the jobs like Ctrl-C does (only the main thread may set this up)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -117,8 +117,8 @@ def table(title: str, works: list[Work]) -> Table:
         box=None,
         pad_edge=False,
     )
-    view.add_column("job", no_wrap=True)
-    view.add_column("state", no_wrap=True)
+    view.add_column("job")   # on a narrow terminal these two wrap, and no figure is cut
+    view.add_column("state")
     for name in ("step", "success", "failures", "recovery", "steps/s", "left"):
         view.add_column(name, justify="right", no_wrap=True)
     for work in works:
