@@ -104,7 +104,7 @@ class ClumsyPusher(Expert):
         """Draw where this episode aims first, where the fist touches the puck, and how hard it pushes."""
         self.aim_offset = (float(rng.uniform(0.04, 0.10)), float(rng.uniform(-0.04, 0.02)))
         self.contact_offset = float(rng.uniform(-0.02, 0.02))
-        self.gain = float(rng.uniform(0.7, 1.0))
+        self.gain = float(rng.uniform(0.4, 0.7))
 
     def act(self, obs: Observation) -> Action:
         """Push towards the aim; arrived beside the goal, see most of the mistake and aim anew."""
@@ -125,7 +125,7 @@ class BoundarySeeker(Expert):
         self.side = int(rng.integers(3))
         self.along = float(rng.uniform(-0.05, 0.05))
         self.contact_offset = float(rng.uniform(-0.015, 0.015))
-        self.gain = float(rng.uniform(0.7, 1.0))
+        self.gain = float(rng.uniform(0.4, 0.7))
 
     def act(self, obs: Observation) -> Action:
         """Push through the chosen side."""
