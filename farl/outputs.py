@@ -15,7 +15,8 @@ from farl.files import write_text
 def claim(folder: Path, config: Any, extendable: tuple[str, ...] = ()) -> None:
     """Write ``config.yaml`` into ``folder``, or check that the one there says the same.
 
-    Keys in ``extendable`` may differ (a longer budget continues a run). Raises UserError naming the keys that differ.
+    Keys in ``extendable`` may differ: a longer budget continues a run, a shorter one leaves the record as it is. Raises
+    UserError naming the keys that differ.
     """
     path, text = folder / "config.yaml", configuration.dump(config)
     if path.exists():
@@ -28,11 +29,17 @@ def claim(folder: Path, config: Any, extendable: tuple[str, ...] = ()) -> None:
             raise UserError(
                 f"{folder} belongs to another configuration ({listed}). Choose another --out, or delete the folder to start over."
             )
-        if theirs == ours:
+        if all(_covers(theirs.get(key), ours.get(key)) for key in theirs.keys() | ours.keys()):
             return
     elif folder.is_dir() and any(p.name not in ("progress.json", "log.txt") for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no config.yaml of ours; choose another --out")
     write_text(path, text)
+
+
+def _covers(there: Any, now: Any) -> bool:
+    """Whether what was asked for before includes this: the same, or a larger number."""
+    numbers = isinstance(there, int | float) and isinstance(now, int | float)
+    return bool(there == now or (numbers and there > now))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

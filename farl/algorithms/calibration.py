@@ -62,7 +62,8 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Calibration:
-        return cls(**{k: float(v) if isinstance(v, str) else v for k, v in record.items()})
+        values: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in record.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,9 @@ class PPO:
         anneal(self.policy_optimizer, done)
         anneal(self.value_optimizer, done)
         gated = rollout.gated.flatten()
-        stats = _diagnostics(self.policy, x, credit, advantage, gated, self.config.clip) if gated.any() else {}
+        stats = {"gated_grad_share": 0.0}
+        if gated.any():
+            stats = _diagnostics(self.policy, x, credit, advantage, gated, self.config.clip)
         losses = self._epochs(x, credit, advantage, returns, ~gated)
         self.iteration += 1
         return {"explained_variance": explained, "std": float(self.policy.std.detach().mean()), **stats, **losses}

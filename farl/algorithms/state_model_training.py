@@ -32,6 +32,8 @@ class StateModelConfig:
     """share of windows that contain the onset of a failure"""
     pos_weight: float = 1.0
     """weight of violating steps in the heads' loss, on top of onset_fraction"""
+    head_decay: float = 1.0
+    """weight decay (AdamW) of the failure heads: accidents are few, and smooth heads carry over to a policy's own"""
     hidden: tuple[int, ...] = (256, 256)
     heads: int = 3
 
@@ -55,7 +57,10 @@ def train_state_model(
     x, x_next = normalizer(data.obs), normalizer(data.next_obs)
     model.fit_linear(x, data.action, x_next)
     change = (x_next - x).square().mean(0).sqrt().clamp_min(1e-2)  # error is counted in steps' worth of motion
-    optimizer = torch.optim.Adam(model.parameters(), config.lr)
+    heads = list(model.failure.parameters())
+    others = [p for name, p in model.named_parameters() if not name.startswith("failure.")]
+    groups = [{"params": others, "weight_decay": 0.0}, {"params": heads, "weight_decay": config.head_decay}]
+    optimizer = torch.optim.AdamW(groups, config.lr)
     progress.stage("state-space world model", config.updates)
     for update in range(1, config.updates + 1):
         anneal(optimizer, (update - 1) / config.updates)
@@ -70,25 +75,31 @@ def rollout_loss(
 ) -> dict[str, Tensor]:
     """Losses of an open-loop rollout from each window's first observation.
 
-    The heads see the states the model imagines, because that is what the gate will show them.
+    The heads learn from the states the model imagines, because that is what the gate shows them, and from the true ones,
+    where label and place agree exactly. They do not steer the dynamics.
     """
     z = model.encode(normalizer(windows.obs[0]))
     targets = normalizer(windows.obs[1:].flatten(0, 1)).view(*windows.obs[1:].shape)
-    dynamics, logits, rewards = [], [], []
+    imagined, rewards = [], []
     for t in range(len(windows.action)):
         z, transition = model.advance(z, windows.action[t])
-        logits.append(model.failure(transition).squeeze(-1))
+        imagined.append(model.decode(z))
         rewards.append(model.reward_head(transition).squeeze(-1))
-        error = (model.decode(z) - targets[t]) / change
-        # Huber, because a lost contact makes single rows arbitrarily wrong
-        dynamics.append(torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").mean(-1))
-    label = windows.failure.float()[:, None].expand_as(torch.stack(logits))
-    bce = binary_cross_entropy_with_logits(
-        torch.stack(logits), label, reduction="none", pos_weight=torch.tensor(pos_weight)
-    )
-    weight = (windows.failure_weight * windows.valid)[:, None].expand_as(bce)
+    states = torch.stack(imagined)
+    error = (states - targets) / change
+    # Huber, because a lost contact makes single rows arbitrarily wrong
+    dynamics = torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none").mean(-1)
+    failure = [_failure_loss(model, x, windows, pos_weight) for x in (states.detach(), targets)]
     return {
-        "dynamics": masked_mean(torch.stack(dynamics), windows.valid),
-        "failure": (bce * weight).sum() / weight.sum().clamp_min(1.0),
+        "dynamics": masked_mean(dynamics, windows.valid),
+        "failure": 0.5 * (failure[0] + failure[1]),
         "reward": 0.1 * masked_mean((torch.stack(rewards) - windows.reward).square(), windows.valid),
     }
+
+
+def _failure_loss(model: StateModel, x: Tensor, windows: Windows, pos_weight: float) -> Tensor:
+    logits = model.failure_logits(x.flatten(0, 1))
+    label = windows.failure.flatten().float().expand_as(logits)
+    bce = binary_cross_entropy_with_logits(logits, label, reduction="none", pos_weight=torch.tensor(pos_weight))
+    weight = (windows.failure_weight * windows.valid).flatten().expand_as(bce)
+    return (bce * weight).sum() / weight.sum().clamp_min(1.0)

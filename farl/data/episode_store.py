@@ -76,14 +76,19 @@ def write_episodes(
 
 
 def read_episodes(
-    path: Path, split: Split | None = None, *, task: str | None = None, obs_size: int | None = None
+    path: Path,
+    split: Split | None = None,
+    *,
+    task: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    obs_size: int | None = None,
 ) -> list[Episode]:
     """The episodes of one split, or all of them, exactly as they were written.
 
     Raises UserError if the file is missing, damaged, foreign, or of another task or observation size than asked for.
     """
     with _opened(path) as file:
-        _check_fits(path, file, task, obs_size)
+        _check_fits(path, file, task, options, obs_size)
         names = sorted(file["data"], key=_number) if split is None else [name.decode() for name in file["mask"][split]]
         return [_read_episode(file["data"][name]) for name in names]
 
@@ -198,9 +203,14 @@ def _check_ours(path: Path, file: h5py.File) -> None:
         raise UserError(f"{path} has dataset format {found}, this farl reads format {_FORMAT}; {_CURE}")
 
 
-def _check_fits(path: Path, file: h5py.File, task: str | None, obs_size: int | None) -> None:
+def _check_fits(
+    path: Path, file: h5py.File, task: str | None, options: Mapping[str, Any] | None, obs_size: int | None
+) -> None:
     if task is not None and _task(file) != task:
         raise UserError(f"{path} holds episodes of {_task(file)}, not of {task}; {_CURE} for {task}")
+    theirs = json.loads(file["data"].attrs["farl"])["attrs"].get("options", {})
+    if options is not None and theirs != json.loads(json.dumps(dict(options))):
+        raise UserError(f"{path} was made with task options {theirs}, not with {dict(options)}; {_CURE} with these options")
     found = int(file["data/demo_0/obs/state"].shape[1])
     if obs_size is not None and found != obs_size:
         raise UserError(f"{path} holds observations of {found} numbers, the task gives {obs_size}; {_CURE} for it")

@@ -11,12 +11,16 @@ from farl.networks.normalizer import Normalizer
 
 
 class StateModel(nn.Module):
-    """x' = A [x, a, 1] + scale * f(features(x), a), with failure heads and a reward head on (x, a, x').
+    """x' = A [x, a, 1] + scale * f(features(x), a), with failure heads on x' and a reward head on (x, a, x').
 
     The linear part is fitted in closed form. It carries everything that is exactly linear, such as the previous frame in a
     stacked observation or constant dimensions; there ``scale`` is zero and rollouts stay exact. The network explains
     what is left, each dimension in units of its own residual, so millimetres of an object weigh as much as
     centimetres of the hand.
+
+    The failure heads see nothing but the observation a step leads to, because that is what a failure is judged on. Shown
+    the features and the action as well they learn who was acting in the accidents of the data instead of where the
+    object was (docs/method.md has the measurement).
     """
 
     def __init__(
@@ -30,7 +34,7 @@ class StateModel(nn.Module):
         self.register_buffer("linear", torch.zeros(obs + act_dim + 1, obs))
         self.register_buffer("scale", torch.ones(obs))
         self.residual = mlp([features + act_dim, *hidden, obs], nn.SiLU, output_gain=0.01)
-        self.failure = EnsembleMLP([2 * features + act_dim, 128, 128, 1], heads, output_gain=0.01)
+        self.failure = EnsembleMLP([obs, 128, 128, 1], heads, output_gain=0.01)
         self.reward_head = mlp([2 * features + act_dim, 128, 128, 1], nn.SiLU)
 
     @torch.no_grad()
@@ -71,16 +75,20 @@ class StateModel(nn.Module):
     def advance(
         self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]
     ) -> tuple[Float[Tensor, "b features"], Float[Tensor, "b transition"]]:
-        """The next state, and the transition the failure and reward heads read."""
+        """The next state, and the transition the reward head reads."""
         following = self.encode(self.predict(z, action))
         return following, torch.cat([z, action, following], dim=-1)
 
     def step(
         self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]
     ) -> tuple[Float[Tensor, "b features"], Float[Tensor, "k b"]]:
-        following, transition = self.advance(z, action)
-        logits: Tensor = self.failure(transition)
-        return following, logits.squeeze(-1)
+        following = self.encode(self.predict(z, action))
+        return following, self.failure_logits(self.decode(following))
+
+    def failure_logits(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "k b"]:
+        """Every head's logit that a step which led to ``x`` violated."""
+        logits: Tensor = self.failure(x)
+        return logits.squeeze(-1)
 
     def reward(self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
         value: Tensor = self.reward_head(self.advance(z, action)[1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from farl.offline.bundle import OfflineBundle
 from farl.offline.collecting import Collector, ExploringPolicy, collect_until, rescue
 from farl.offline.evaluation import evaluate
 from farl.progress import Progress
+from farl.seeds import Purpose, episode_seed, episode_seeds
 from farl.types import Episode
 
 
@@ -191,7 +191,7 @@ def _recovery_checks(
         progress.at(min(found, config.rescues))
         return found >= config.rescues or spent >= config.limit
 
-    collect_until(collector.episodes(explorer, itertools.count(_held_out_seed(bundle)), "clone"), enough)
+    collect_until(collector.episodes(explorer, episode_seeds(Purpose.ACCEPTANCE, bundle.seed), "clone"), enough)
     checks = []
     for lead in (config.lead, 2 * config.lead):
         states = [snapshot.state for snapshot in collector.snapshots if snapshot.lead == lead][: config.rescues]
@@ -226,10 +226,6 @@ class _Fixed:
         return action
 
 
-def _held_out_seed(bundle: OfflineBundle) -> int:
-    return 900_000_000 + bundle.seed * 1_000_000
-
-
 def _closed_loop(
     bundle: OfflineBundle, envs: VectorEnv[Any, Any, Any], config: AcceptanceConfig, progress: Progress
 ) -> list[Check]:
@@ -249,7 +245,7 @@ def _closed_loop(
             lambda obs: bundle.policy.sample(bundle.policy.act(obs), generator),
             router,
             config.episodes,
-            _held_out_seed(bundle) + 500_000,
+            episode_seed(Purpose.ACCEPTANCE, bundle.seed, 500_000_000),
         )
         failed[name] = sum(row["failed"] for row in rows)
         succeeded[name] = sum(row["outcome"] == "success" for row in rows)

@@ -122,8 +122,9 @@ class OfflineBundle:
                 seed=int(manifest["seed"]),
             )
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{folder} is not a bundle this version can read ({error}); make it again with `farl offline`"
+                f"{folder} is not a bundle this version can read ({reason}); make it again with `farl offline`"
             ) from error
         if task is not None and (task.id, dict(task.options)) != (bundle.task.id, dict(bundle.task.options)):
             raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,7 @@ from farl.offline.collecting import (
 )
 from farl.outputs import claim
 from farl.progress import Progress
+from farl.seeds import Purpose, episode_seed, episode_seeds
 from farl.types import Episode
 
 SETS = ("task", "failure", "recovery", "calibration")
@@ -50,10 +50,10 @@ class DemosConfig:
     """agent steps of the task expert with noise (white 0.15, slow 0.2)"""
     clumsy_steps: int = 24000
     """agent steps of the clumsy demonstrator: most of what a robot is really shown"""
-    failure_steps: int = 56000
+    failure_steps: int = 40000
     """agent steps of failure seekers and of noisy demonstrators"""
-    clone_steps: int = 16000
-    """agent steps of the cloned policy exploring, added to the failure set"""
+    clone_steps: int = 48000
+    """agent steps of the cloned policy exploring, added to the failure set: the failures the gate will really meet"""
     recovery_episodes: int = 240
     """recoveries kept, each from a state shortly before a failure"""
     recovery_steps: int = 25
@@ -103,7 +103,7 @@ def collect(config: DemosConfig) -> Path:
 
 @dataclass
 class _Session:
-    """The environments, and a distinct block of seeds for each set."""
+    """The environments the sets are made in."""
 
     config: DemosConfig
     envs: VectorEnv[Any, Any, Any]
@@ -112,11 +112,17 @@ class _Session:
     def task_set(self) -> list[Episode]:
         cfg = self.config
         noise = NoiseConfig(white=0.15, ou=0.2)
-        episodes = self._run(self._experts("task", noise), "task", cfg.expert_steps, block=0, stage="task expert")
+        episodes = self._run(
+            self._experts("task", noise), "task", cfg.expert_steps, _from(Purpose.TASK_SET, cfg.seed, 0), "task expert"
+        )
         if "pusher" in self._kinds():
             noise = NoiseConfig(white=0.1, ou=0.1, gain=(0.7, 1.0))
             episodes += self._run(
-                self._experts("pusher", noise), "pusher", cfg.clumsy_steps, block=1, stage="clumsy demonstrator"
+                self._experts("pusher", noise),
+                "pusher",
+                cfg.clumsy_steps,
+                _from(Purpose.TASK_SET, cfg.seed, 1),
+                "clumsy demonstrator",
             )
         return episodes
 
@@ -138,8 +144,9 @@ class _Session:
             for i, std in enumerate(stds)
         ]
         episodes = []
-        for block, (name, agent, steps) in enumerate(plan, start=2):
-            episodes += self._run(agent, name, steps, block, f"failures: {name}", snapshots)
+        for part, (name, agent, steps) in enumerate(plan):
+            seeds = _from(Purpose.FAILURE_SET, cfg.seed, part)
+            episodes += self._run(agent, name, steps, seeds, f"failures: {name}", snapshots)
         return episodes, snapshots
 
     def recovery_set(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
@@ -160,12 +167,24 @@ class _Session:
         self.progress.stage("recoveries", cfg.recovery_episodes)
         for start in range(0, len(near), cfg.num_envs):
             states = [near[i] for i in order[start : start + cfg.num_envs]]
-            for result in rescue(self.envs, cfg.task, agent, states, cfg.recovery_steps, _block(cfg.seed, 8) + start):
+            for result in rescue(
+                self.envs,
+                cfg.task,
+                agent,
+                states,
+                cfg.recovery_steps,
+                episode_seed(Purpose.RECOVERY_SET, cfg.seed, start),
+            ):
                 safe = not result.failed and not result.final_margin < cfg.safe_margin
                 kept += [result.episode] if safe else []
             self.progress.at(len(kept))
             if len(kept) >= cfg.recovery_episodes:
                 break
+        if not kept:
+            raise UserError(
+                f"no recovery ended with {cfg.safe_margin} m of margin: give a smaller --safe-margin, more --recovery-steps, or "
+                f"mend the 'recovery' expert of {cfg.task.id}"
+            )
         return kept[: cfg.recovery_episodes]
 
     def calibration_set(self, policy: GaussianPolicy) -> list[Episode]:
@@ -181,7 +200,9 @@ class _Session:
             return min(counts.values()) >= wanted or sum(counts.values()) >= limit
 
         collector = Collector(self.envs, cfg.task, cfg.tail)
-        return collect_until(collector.episodes(agent, _seeds(cfg.seed, 9), "clone"), enough)
+        return collect_until(
+            collector.episodes(agent, episode_seeds(Purpose.CALIBRATION_SET, cfg.seed), "clone"), enough
+        )
 
     def _experts(self, kind: str, noise: NoiseConfig) -> NoisyExperts:
         experts = make_experts(self.config.task, kind, self.config.num_envs)
@@ -198,7 +219,7 @@ class _Session:
         agent: Agent,
         name: str,
         steps: int,
-        block: int,
+        seeds: Iterator[int],
         stage: str,
         snapshots: list[Snapshot] | None = None,
     ) -> list[Episode]:
@@ -212,19 +233,15 @@ class _Session:
             return taken >= steps
 
         collector = Collector(self.envs, self.config.task, self.config.tail, remember=snapshots is not None)
-        episodes = collect_until(collector.episodes(agent, _seeds(self.config.seed, block), name), enough)
+        episodes = collect_until(collector.episodes(agent, seeds, name), enough)
         if snapshots is not None:
             snapshots += collector.snapshots
         return episodes
 
 
-def _block(seed: int, block: int) -> int:
-    """First episode seed of a block: no two sets, and no two data seeds, share an episode."""
-    return (seed * 16 + block) * 1_000_000
-
-
-def _seeds(seed: int, block: int) -> Iterator[int]:
-    return itertools.count(_block(seed, block))
+def _from(purpose: Purpose, seed: int, part: int) -> Iterator[int]:
+    """Seeds of the ``part``-th agent that contributes to a set."""
+    return episode_seeds(purpose, seed, part * 10_000_000)
 
 
 def _clone_of(episodes: list[Episode], config: DemosConfig, progress: Progress) -> GaussianPolicy:

@@ -14,8 +14,6 @@ from farl.environments import TaskConfig, column, failure_flags, reset_where
 from farl.offline.collecting import outcome_of
 
 Propose = Callable[[torch.Tensor], torch.Tensor]
-FIRST_SEED = 2_000_000_000
-"""evaluation episodes start here, out of reach of any run's training seeds"""
 
 
 @torch.no_grad()
@@ -25,7 +23,7 @@ def evaluate(
     propose: Propose,
     router: Router | Ungated,
     episodes: int,
-    first_seed: int = FIRST_SEED,
+    first_seed: int,
 ) -> list[dict[str, Any]]:
     """One row per episode, in the order of their seeds; ``propose`` is a policy's mean action or a noisy one."""
     count = envs.num_envs

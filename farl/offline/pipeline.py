@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from farl.algorithms.state_model_training import StateModelConfig, train_state_m
 from farl.data.batches import Transitions, WindowSampler, transitions
 from farl.data.episode_store import read_episodes
 from farl.environments import TaskConfig
+from farl.errors import UserError
 from farl.files import write_bytes, write_json
 from farl.networks.latent_model import LatentModel
 from farl.networks.state_model import StateModel
@@ -96,7 +98,9 @@ class _Stage:
         self.config = config
         self.data = {
             name: {
-                split: read_episodes(config.data / f"{name}.hdf5", split, task=config.task.id)
+                split: read_episodes(
+                    config.data / f"{name}.hdf5", split, task=config.task.id, options=config.task.options
+                )
                 for split in ("train", "valid")
             }
             for name in ("task", "failure", "recovery", "calibration")
@@ -117,7 +121,7 @@ class _Stage:
         self.done: list[str] = []
         self._partial = config.out / "partial.pt"
         if self._partial.exists():
-            saved = torch.load(self._partial, weights_only=True)
+            saved = _read_partial(self._partial)
             self.bundle.load_weights(saved["weights"])
             self.generator.set_state(saved["generator"])
             self.done, self.notes = saved["done"], saved["notes"]
@@ -216,6 +220,14 @@ class _Stage:
         held_out = [e for name in ("task", "failure") for e in self.data[name]["valid"]]
         result = OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
         return examine(self.bundle, held_out, result, self.config.acceptance, self.progress)
+
+
+def _read_partial(path: Path) -> dict[str, Any]:
+    try:
+        saved: dict[str, Any] = torch.load(path, weights_only=True)
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is damaged; delete it to start this offline stage over") from error
+    return saved
 
 
 def _first_step(critic: ImaginedRisk, episodes: list[Episode]) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from farl.algorithms.router import Router, Ungated
 from farl.environments import TaskConfig, column, failure_flags, get_states, reset_where, set_states
 from farl.networks.policy import GaussianPolicy
 from farl.online.accounting import EpisodeRecord, Ledger
+from farl.seeds import Purpose, episode_seed
 from farl.types import Decision
 
 OnEpisode = Callable[[EpisodeRecord, dict[str, Any]], None]
@@ -42,6 +43,8 @@ class Actor:
         """episodes started so far; the next one's seed follows from it"""
         self.steps = 0
         """agent steps, all environments together"""
+        self.policy_version = 0
+        """updates behind the policy that acts"""
         self.seconds = {"env": 0.0, "policy": 0.0}
         count = envs.num_envs
         self.records = [EpisodeRecord(0) for _ in range(count)]
@@ -115,13 +118,14 @@ class Actor:
                 line = self.ledger.close(record, bool(terminated[i]), bool(success[i]))
                 gate = self.router.gate
                 caps = 0 if gate is None else int(gate.cap_hits[i])
-                self.on_episode(record, {**line, "env": i, "end_step": self.steps, "cap_hits": caps})
+                where = {"env": i, "end_step": self.steps, "cap_hits": caps, "policy_version": self.policy_version}
+                self.on_episode(record, {**line, **where})
 
     def _begin(self, mask: NDArray[np.bool_]) -> None:
         """Start new episodes; seeds count up, so the n-th episode of a run is the same whoever acts in it."""
         seeds = [0] * self.envs.num_envs
         for i in np.flatnonzero(mask):
-            seeds[i] = self.seed * 10_000_000 + self.begun
+            seeds[i] = episode_seed(Purpose.TRAINING, self.seed, self.begun)
             self.records[i] = EpisodeRecord(seeds[i])
             self.begun += 1
         fresh, _ = reset_where(self.envs, mask, seeds)
@@ -136,6 +140,7 @@ class Actor:
             "ledger": self.ledger.state_dict(),
             "begun": self.begun,
             "steps": self.steps,
+            "policy_version": self.policy_version,
             "obs": self.obs,
             "records": [record.state_dict() for record in self.records],
             "environments": get_states(self.envs),
@@ -146,7 +151,7 @@ class Actor:
         self.explore.set_state(state["explore"])
         self.router.load_state_dict(state["router"])
         self.ledger.load_state_dict(state["ledger"])
-        self.begun, self.steps = state["begun"], state["steps"]
+        self.begun, self.steps, self.policy_version = state["begun"], state["steps"], state["policy_version"]
         if state["environments"] is None:
             self._begin(np.ones(self.envs.num_envs, dtype=bool))
             return

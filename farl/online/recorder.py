@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from farl.errors import UserError
 from farl.files import write_bytes
 from farl.online.accounting import EpisodeRecord
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 STREAMS = ("metrics", "episodes", "evaluations")
 CLIPS_PER_KIND = 4
@@ -22,21 +26,21 @@ class Recorder:
     """Appends to the run's files; can be wound back to the moment of a checkpoint."""
 
     def __init__(self, folder: Path, threshold: float) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.folder, self.threshold = folder, threshold
-        folder.mkdir(parents=True, exist_ok=True)
         self.lines = dict.fromkeys(STREAMS, 0)
         """lines written to each stream so far"""
         self.clips = {"failure": 0, "recovery": 0}
         self._files: dict[str, IO[bytes]] = {}
-        self._board = SummaryWriter(str(folder / "tensorboard"))
 
-    def rewind(self, state: dict[str, Any] | None) -> None:
+    @cached_property
+    def _board(self) -> SummaryWriter:
+        """Made when first written to: looking at a finished run leaves no file behind."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.folder / "tensorboard"))
+
+    def rewind(self) -> None:
         """Drop what was written after the checkpoint that is being continued (all of it where there is none)."""
-        self.close_files()
-        if state is not None:
-            self.lines, self.clips = dict(state["lines"]), dict(state["clips"])
         for stream in STREAMS:
             path = self.folder / f"{stream}.jsonl"
             if path.exists():
@@ -100,6 +104,9 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         return {"lines": dict(self.lines), "clips": dict(self.clips)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.lines, self.clips = dict(state["lines"]), dict(state["clips"])
 
     def close_files(self) -> None:
         for file in self._files.values():

@@ -26,6 +26,7 @@ from farl.online.provenance import describe_run, mark
 from farl.online.recorder import Recorder
 from farl.outputs import claim
 from farl.progress import Progress
+from farl.seeds import Purpose, episode_seed
 
 
 @dataclass(frozen=True)
@@ -87,36 +88,38 @@ class Session:
     """Everything one run consists of, wired together; resumes from the newest checkpoint if there is one."""
 
     def __init__(self, config: OnlineConfig) -> None:
+        # Whatever can be refused is made first: a refused run leaves nothing behind.
         self.config, self.method = config, find(config.method)
         self.bundle = OfflineBundle.load(config.bundle, config.task)
-        claim(config.out, config, extendable=("steps",))
-        torch.manual_seed(config.seed)
         self.policy, self.value = self.bundle.policy, self.bundle.value
         self.envs = make_vector(config.task, config.num_envs)
         self.evaluation_envs = make_vector(config.task, min(config.num_envs, config.evaluation_episodes) or 1)
-        parts = self._parts(self.envs)
-        router = self.method.router(parts)
+        self.evaluation_noise = torch.Generator()
+        router = self._router(self.envs, torch.Generator().manual_seed(config.seed + 2))
+        self.evaluation_router = self._router(self.evaluation_envs, self.evaluation_noise)
         threshold = float("inf") if router.gate is None else router.gate.threshold
+        claim(config.out, config, extendable=("steps",))
+        torch.manual_seed(config.seed)
         self.recorder = Recorder(config.out, threshold)
         self.actor = Actor(
             self.envs, config.task, self.policy, router, self.bundle.reward_scale, config.seed, self.recorder.episode
         )
         credit = config.credit or self.method.credit
         self.learner = PPO(self.policy, self.value, config.ppo, credit, torch.Generator().manual_seed(config.seed + 1))
-        self.evaluation_router: Router | Ungated = self.method.router(self._parts(self.evaluation_envs))
         self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
         self.evaluated_at = -1
         self.update_seconds, self.earlier_seconds, self.started = 0.0, 0.0, time.perf_counter()
         self._resume()
 
-    def _parts(self, envs: Any) -> Parts:
-        generator = torch.Generator().manual_seed(self.config.seed + 2)
-        return Parts(self.bundle, self.policy, envs, self.config.gate, self.config.controls, generator)
+    def _router(self, envs: Any, generator: torch.Generator) -> Router | Ungated:
+        return self.method.router(
+            Parts(self.bundle, self.policy, envs, self.config.gate, self.config.controls, generator)
+        )
 
     def _resume(self) -> None:
         state = checkpoint.load_latest(self.config.out / "checkpoints")
-        self.recorder.rewind(None if state is None else state["recorder"])
         if state is not None:
+            self.recorder.load_state_dict(state["recorder"])
             self.actor.load_state_dict(state["actor"])
             self.learner.load_state_dict(state["learner"])
             self.evaluated_at, self.earlier_seconds = state["evaluated_at"], state["seconds"]
@@ -125,6 +128,7 @@ class Session:
         return self.actor.steps >= self.config.steps and self.evaluated_at >= self.actor.steps
 
     def __enter__(self) -> Session:
+        self.recorder.rewind()
         describe_run(self.config.out, self.config, self.bundle, self.recorder.threshold)
         self.progress.stage("training", self.config.steps)
         return self
@@ -146,6 +150,7 @@ class Session:
         start = time.perf_counter()
         losses = self.learner.update(rollout, min(done, 1.0))
         self.update_seconds += time.perf_counter() - start
+        self.actor.policy_version = self.learner.iteration
         return losses
 
     def record(self, rollout: Rollout, losses: dict[str, float]) -> None:
@@ -185,8 +190,14 @@ class Session:
             for name, router in (("off", Ungated()), ("on", self.evaluation_router)):
                 if name == "on" and isinstance(router, Ungated):
                     continue
+                self.evaluation_noise.manual_seed(self.config.seed + 3)
                 rows = evaluate(
-                    self.evaluation_envs, self.config.task, self.policy.act, router, self.config.evaluation_episodes
+                    self.evaluation_envs,
+                    self.config.task,
+                    self.policy.act,
+                    router,
+                    self.config.evaluation_episodes,
+                    episode_seed(Purpose.EVALUATION, 0, 0),
                 )
                 self.recorder.evaluation(steps, name, rows)
             self.evaluated_at = steps
