@@ -79,7 +79,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
     @property
     def expert_kinds(self) -> tuple[str, ...]:
         """Scripted behaviours ``expert`` offers."""
-        return self.task.expert_kinds
+        return tuple(self.task.experts)
 
     def expert(self, kind: str) -> Expert:
         """A scripted behaviour; it sees observations only and serves one environment at a time."""

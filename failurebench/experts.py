@@ -1,4 +1,4 @@
-"""Scripted behaviour that sees only what a policy sees: grasp and drag, push clumsily, push out of bounds."""
+"""What scripted behaviour is made of: it sees only what a policy sees, and names it before it acts on it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,19 @@ Vec2 = tuple[float, float]
 OPEN, CLOSED = -1.0, 1.0
 
 PUSH_HEIGHT_M = 0.02
-"""height of the hand over the puck's centre that a push aims at: as low as the hand goes (at 0.035 one push in five tips the puck)"""
+"""height of the hand over the puck's centre a push aims at: as low as the hand goes (at 0.035 one push in five tips it)"""
 
 CLEAR_ABOVE_M = 0.11
 """height of the hand over the puck's centre at which the fingers pass above it"""
+
+HELD_BELOW_M = 0.045
+"""height of the hand over the puck's centre below which the puck is between the fingers"""
+
+OVER_M = 0.08
+"""height of the hand over the puck's centre at which the fingertips no longer touch its side"""
+
+WAIT_HEIGHT_M = 0.2
+"""height of the hand, out of everything's way"""
 
 CLEAR_BESIDE_M = 0.075
 """horizontal distance of hand and puck at which a lifted finger no longer drags on it"""
@@ -73,71 +82,17 @@ def toward(hand: tuple[float, float, float], x: float, y: float, z: float, grip:
     return np.clip(action, -1.0, 1.0)
 
 
-class GraspAndDrag(Expert):
-    """The competent way: come from above, close the fingers round the puck, drag it to the goal."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """No habits."""
-
-    def act(self, obs: Observation) -> Action:
-        """Hover, descend, close, drag; which of them follows from the positions alone."""
-        seen = Seen.of(obs)
-        (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
-        off = math.hypot(hx - px, hy - py)
-        if off > 0.03 or (off > 0.02 and hz - pz > 0.06):
-            return toward(seen.hand, px, py, pz + (0.12 if off > 0.06 else 0.08), OPEN)
-        if hz - pz > 0.045:
-            return toward(seen.hand, px, py, pz + 0.03, OPEN)
-        if seen.opening > 0.75:
-            return toward(seen.hand, px, py, pz + 0.03, CLOSED)
-        return toward(seen.hand, seen.goal[0], seen.goal[1], pz + 0.03, CLOSED)
-
-
-class ClumsyPusher(Expert):
-    """A sloppy demonstrator: fists the gripper, gets behind the puck and shoves it past the goal, then looks again.
-
-    The first aim is always beside the goal on the same side, as with a camera mounted askew: errors of both signs would
-    average out in a policy that imitates them, and leave it nothing to fail at.
-    """
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Draw where this episode aims first, where the fist touches the puck, and how hard it pushes."""
-        self.aim_offset = (float(rng.uniform(0.04, 0.10)), float(rng.uniform(-0.04, 0.02)))
-        self.contact_offset = float(rng.uniform(-0.02, 0.02))
-        self.gain = float(rng.uniform(0.4, 0.7))
-
-    def act(self, obs: Observation) -> Action:
-        """Push towards the aim; arrived beside the goal, see most of the mistake and aim anew."""
-        seen = Seen.of(obs)
-        if math.dist(self._aim(seen), seen.puck[:2]) < 0.025 or seen.puck[1] > self._aim(seen)[1]:
-            self.aim_offset = (0.3 * self.aim_offset[0], 0.3 * self.aim_offset[1])
-        return push(seen, self._aim(seen), self.contact_offset, self.gain)
-
-    def _aim(self, seen: Seen) -> Vec2:
-        return seen.goal[0] + self.aim_offset[0], seen.goal[1] + self.aim_offset[1]
-
-
-class BoundarySeeker(Expert):
-    """Pushes the puck out through one side of the boundary."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """Draw the side, where along it, and the pusher's habits."""
-        self.side = int(rng.integers(3))
-        self.along = float(rng.uniform(-0.05, 0.05))
-        self.contact_offset = float(rng.uniform(-0.015, 0.015))
-        self.gain = float(rng.uniform(0.4, 0.7))
-
-    def act(self, obs: Observation) -> Action:
-        """Push through the chosen side."""
-        seen = Seen.of(obs)
-        x_low, x_high, y_low, _ = seen.boundary
-        px, py, _ = seen.puck
-        target = [
-            (x_low - 0.1, py + self.along),
-            (x_high + 0.1, py + self.along),
-            (px + self.along, y_low - 0.1),
-        ][self.side]
-        return push(seen, target, self.contact_offset, self.gain)
+def drag(seen: Seen, target: Vec2) -> Action:
+    """Open gripper: hover, descend; then close and drag the puck to ``target``."""
+    (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+    off = math.hypot(hx - px, hy - py)
+    if off > 0.03 or (off > 0.02 and hz - pz > 0.06):
+        return toward(seen.hand, px, py, pz + (0.12 if off > 0.06 else 0.08), OPEN)
+    if hz - pz > HELD_BELOW_M:
+        return toward(seen.hand, px, py, pz + 0.03, OPEN)
+    if seen.opening > 0.75:
+        return toward(seen.hand, px, py, pz + 0.03, CLOSED)
+    return toward(seen.hand, *target, pz + 0.03, CLOSED)
 
 
 def push(seen: Seen, target: Vec2, contact_offset: float, gain: float) -> Action:
@@ -174,33 +129,11 @@ def back_off(seen: Seen, z: float) -> Action:
     return np.clip(np.array([dx / distance, dy / distance, 10.0 * (z - seen.hand[2]), CLOSED], np.float32), -1.0, 1.0)
 
 
-class Retreat(Expert):
-    """Recovery: stop pushing at once, back off at constant height, lift only when clear."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """No habits."""
-
-    def act(self, obs: Observation) -> Action:
-        """Reverse inwards until clear of the puck, then lift and hold."""
-        seen = Seen.of(obs)
-        (hx, hy, hz), (px, py, _) = seen.hand, seen.puck
-        dx, dy = hx - px, hy - py
-        distance = math.hypot(dx, dy) or 1e-9
-        if distance < 0.10 and hz < 0.15:
-            return np.clip(np.array([dx / distance, dy / distance, 0.0, CLOSED], np.float32), -1.0, 1.0)
-        return toward(seen.hand, hx, hy, 0.2, CLOSED)
+def inside(seen: Seen, margin: float) -> Vec2:
+    """The point nearest to the puck that is ``margin`` inside the boundary, or the middle if that is too narrow."""
+    x_low, x_high, y_low, y_high = seen.boundary
+    return _clamp(seen.puck[0], x_low + margin, x_high - margin), _clamp(seen.puck[1], y_low + margin, y_high - margin)
 
 
-KINDS: dict[str, type[Expert]] = {
-    "task": GraspAndDrag,
-    "pusher": ClumsyPusher,
-    "failure": BoundarySeeker,
-    "recovery": Retreat,
-}
-
-
-def make(kind: str, kinds: tuple[str, ...]) -> Expert:
-    """Build the expert of that kind; ``reset`` it before use."""
-    if kind not in kinds:
-        raise ValueError(f"unknown expert {kind!r}; this task has {', '.join(kinds)}")
-    return KINDS[kind]()
+def _clamp(value: float, low: float, high: float) -> float:
+    return min(max(value, low), high) if low < high else (low + high) / 2

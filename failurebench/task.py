@@ -31,7 +31,9 @@ class Task(ABC):
     failure_type: ClassVar[str]
     """``info["failure_type"]`` of a failing step"""
 
-    expert_kinds: ClassVar[tuple[str, ...]]
+    experts: ClassVar[dict[str, type[Expert]]]
+    """scripted behaviour by kind"""
+
     scene: ClassVar[Scene]
     success_radius_m: ClassVar[float]
 
@@ -55,9 +57,11 @@ class Task(ABC):
     def outline(self) -> list[Segment]:
         """Lines drawn in pictures to show the hazard."""
 
-    @abstractmethod
     def expert(self, kind: str) -> Expert:
-        """Scripted behaviour of one of ``expert_kinds``."""
+        """Build the scripted behaviour of that kind; ``reset`` it before use."""
+        if kind not in self.experts:
+            raise ValueError(f"unknown expert {kind!r}; this task has {', '.join(self.experts)}")
+        return self.experts[kind]()
 
 
 def make_task(reference: str, options: dict[str, Any]) -> Task:

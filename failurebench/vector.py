@@ -83,7 +83,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
     @property
     def expert_kinds(self) -> tuple[str, ...]:
         """Scripted behaviours ``expert`` offers."""
-        return self.task.expert_kinds
+        return tuple(self.task.experts)
 
     def expert(self, kind: str) -> Expert:
         """A scripted behaviour for one of the environments; make one each."""

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from failurebench import experts
+from failurebench.demonstrators import BoundarySeeker, ClumsyPusher, GraspAndDrag, Retreat
+from failurebench.experts import Expert
 from failurebench.rewards import SUCCESS_RADIUS_M, Reward, push_reward
 from failurebench.sawyer import Sawyer, Scene, Vec3
 from failurebench.task import Segment, Start, Task
@@ -39,7 +40,12 @@ class BoundedPush(Task):
 
     name: ClassVar[str] = "BoundedPush"
     failure_type: ClassVar[str] = "out_of_bounds"
-    expert_kinds: ClassVar[tuple[str, ...]] = ("task", "pusher", "failure", "recovery")
+    experts: ClassVar[dict[str, type[Expert]]] = {
+        "task": GraspAndDrag,
+        "pusher": ClumsyPusher,
+        "failure": BoundarySeeker,
+        "recovery": Retreat,
+    }
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_push_v3.xml")
     success_radius_m: ClassVar[float] = SUCCESS_RADIUS_M
     default_boundary: ClassVar[Rectangle] = (-0.20, 0.20, 0.50, 1.00)
@@ -78,10 +84,6 @@ class BoundedPush(Task):
         corners = [(x_low, y_low), (x_high, y_low), (x_high, y_high), (x_low, y_high)]
         points: list[Vec3] = [(x, y, OUTLINE_Z_M) for x, y in corners]
         return list(zip(points, points[1:] + points[:1], strict=True))
-
-    def expert(self, kind: str) -> experts.Expert:
-        """``task`` drags, ``pusher`` pushes clumsily, ``failure`` shoves the puck out, ``recovery`` saves it."""
-        return experts.make(kind, self.expert_kinds)
 
 
 @dataclass(frozen=True)

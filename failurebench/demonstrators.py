@@ -1,0 +1,112 @@
+"""Who provides the demonstrations: one who can, one who is clumsy, one who wants to fail, one who saves the day."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from failurebench.experts import (
+    CLEAR_BESIDE_M,
+    CLOSED,
+    HELD_BELOW_M,
+    OPEN,
+    OVER_M,
+    WAIT_HEIGHT_M,
+    Action,
+    Expert,
+    Observation,
+    Seen,
+    Vec2,
+    back_off,
+    drag,
+    inside,
+    push,
+    toward,
+)
+
+
+class GraspAndDrag(Expert):
+    """The competent way: come from above, close the fingers round the puck, drag it to the goal."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """No habits."""
+
+    def act(self, obs: Observation) -> Action:
+        """Hover, descend, close, drag; which of them follows from the positions alone."""
+        seen = Seen.of(obs)
+        return drag(seen, (seen.goal[0], seen.goal[1]))
+
+
+class ClumsyPusher(Expert):
+    """A sloppy demonstrator: fists the gripper, gets behind the puck and shoves it past the goal, then looks again.
+
+    The first aim is always beside the goal on the same side, as with a camera mounted askew: errors of both signs would
+    average out in a policy that imitates them, and leave it nothing to fail at.
+    """
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw where this episode aims first, where the fist touches the puck, and how hard it pushes."""
+        self.aim_offset = (float(rng.uniform(0.04, 0.10)), float(rng.uniform(-0.04, 0.02)))
+        self.contact_offset = float(rng.uniform(-0.02, 0.02))
+        self.gain = float(rng.uniform(0.4, 0.7))
+
+    def act(self, obs: Observation) -> Action:
+        """Push towards the aim; arrived beside the goal, see most of the mistake and aim anew."""
+        seen = Seen.of(obs)
+        if math.dist(self._aim(seen), seen.puck[:2]) < 0.025 or seen.puck[1] > self._aim(seen)[1]:
+            self.aim_offset = (0.3 * self.aim_offset[0], 0.3 * self.aim_offset[1])
+        return push(seen, self._aim(seen), self.contact_offset, self.gain)
+
+    def _aim(self, seen: Seen) -> Vec2:
+        return seen.goal[0] + self.aim_offset[0], seen.goal[1] + self.aim_offset[1]
+
+
+class BoundarySeeker(Expert):
+    """Takes the puck out through one side of the boundary: pushed, or now and then dragged."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw the side (left, right or near; walls are in the way at the far one), how, and the pusher's habits."""
+        self.side = int(rng.integers(3))
+        self.drags = bool(rng.random() < 0.25)
+        self.along = float(rng.uniform(-0.05, 0.05))
+        self.contact_offset = float(rng.uniform(-0.015, 0.015))
+        self.gain = float(rng.uniform(0.4, 1.0))
+
+    def act(self, obs: Observation) -> Action:
+        """Push or drag through the chosen side."""
+        seen = Seen.of(obs)
+        x_low, x_high, y_low, _ = seen.boundary
+        px, py, _ = seen.puck
+        target = [
+            (x_low - 0.1, py + self.along),
+            (x_high + 0.1, py + self.along),
+            (px + self.along, y_low - 0.1),
+        ][self.side]
+        return drag(seen, target) if self.drags else push(seen, target, self.contact_offset, self.gain)
+
+
+class Retreat(Expert):
+    """Recovery: undo what moves the puck outwards, and leave the hand where pushing can begin again.
+
+    A held puck is dragged back inside. From a pushed one the fist backs off at constant height, so that the puck comes to
+    rest standing: lifting first drags its near edge up and sets it rolling, which nothing stops. Once clear, lift and wait.
+    """
+
+    inner_margin_m = 0.06
+    """a held puck is dragged at least this far inside"""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """No habits."""
+
+    def act(self, obs: Observation) -> Action:
+        """Drag back, back off, or lift, by where the hand is."""
+        seen = Seen.of(obs)
+        (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+        beside, above = math.hypot(hx - px, hy - py), hz - pz
+        grip = OPEN if seen.opening > 0.75 else CLOSED
+        if beside < 0.03 and above < HELD_BELOW_M:
+            return toward(seen.hand, *inside(seen, self.inner_margin_m), pz + 0.03, CLOSED)
+        if beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
+            return back_off(seen, hz)
+        return toward(seen.hand, hx, hy, WAIT_HEIGHT_M, grip)
