@@ -17,7 +17,8 @@ TASKS = {
 }
 """id -> ``module:Class`` of its task"""
 
-_HORIZON = 250
+HORIZON = 250
+"""agent steps per episode, unless another ``max_episode_steps`` is asked for"""
 
 
 def _register() -> None:
@@ -28,7 +29,7 @@ def _register() -> None:
             vector_entry_point="failurebench.vector:FailureVectorEnv",
             # gymnasium.make keeps the horizon for its TimeLimit wrapper and hands it to vector environments only, so a
             # single environment must not also cut episodes: a longer horizon could not be asked for.
-            max_episode_steps=_HORIZON,
+            max_episode_steps=HORIZON,
             kwargs={"task": task, "max_episode_steps": None},
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
+from failurebench import HORIZON
 from failurebench.episode import Episode, Protocol, State, observation_bounds
 from failurebench.experts import Expert
 from failurebench.sawyer import ACTION_SCALE
@@ -59,17 +60,15 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         task: str,
         *,
         action_repeat: int = 2,
-        max_episode_steps: int | None = 250,
+        max_episode_steps: int | None = HORIZON,
         stop_on_success: bool = True,
         terminate_on_failure: bool = False,
         render_mode: str | None = None,
         **options: Any,
     ) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode is {render_mode!r}; the choices are 'rgb_array' and None")
         self.task = make_task(task, options)
         self.protocol = Protocol(action_repeat, max_episode_steps, stop_on_success, terminate_on_failure)
-        self.render_mode = render_mode
+        self.render_mode = checked_render_mode(render_mode)
         self.metadata = {**type(self).metadata, "render_fps": RENDER_FPS // action_repeat}
         self.observation_space, self.action_space = observation_space(), action_space()
         self._episode = Episode(self.task, self.protocol)
@@ -150,6 +149,13 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         self._episode = Episode(self.task, self.protocol)
         if state["_episode"] is not None:
             self._episode.set_state(state["_episode"])
+
+
+def checked_render_mode(render_mode: str | None) -> str | None:
+    """The render mode, if there is such a one."""
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(f"render_mode is {render_mode!r}; the choices are 'rgb_array' and None")
+    return render_mode
 
 
 def displacement(actions: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -10,6 +10,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from failurebench import HORIZON
 from failurebench.sawyer import FRAME, Sawyer, load_world
 from failurebench.task import Start, Task
 
@@ -26,7 +27,7 @@ class Protocol:
     action_repeat: int = 2
     """simulator steps (12.5 ms each) per agent step; their rewards are summed"""
 
-    max_episode_steps: int | None = 250
+    max_episode_steps: int | None = HORIZON
     """agent steps after which an episode is truncated; None leaves that to a wrapper outside"""
 
     stop_on_success: bool = True
@@ -79,7 +80,6 @@ class Episode:
         hazard = task.hazard()
         self._row = np.zeros(OBS)
         self._row[11 : 11 + len(hazard)] = hazard
-        self._hazard = self._row[11:FRAME].copy()
 
     def begin(self, rng: np.random.Generator) -> None:
         """Start an episode that ``rng`` alone decides."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import gymnasium
@@ -13,7 +12,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from failurebench.env import RENDER_FPS, action_space, displacement, observation_space
+from failurebench import HORIZON
+from failurebench.env import RENDER_FPS, action_space, checked_render_mode, displacement, observation_space
 from failurebench.episode import OBS, Episode, Protocol, State
 from failurebench.experts import Expert
 from failurebench.task import make_task
@@ -21,8 +21,6 @@ from failurebench.task import make_task
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Observations = NDArray[np.float32]
-
-HORIZON = 250
 
 
 class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]]):
@@ -60,7 +58,10 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         super().__init__()
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs!r}; give 1 or more")
-        self.num_envs, self.render_mode = num_envs, render_mode
+        self.task = make_task(task, options)
+        horizon = HORIZON if max_episode_steps is None else max_episode_steps
+        self.protocol = Protocol(action_repeat, horizon, stop_on_success, terminate_on_failure)
+        self.num_envs, self.render_mode = num_envs, checked_render_mode(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {
             **type(self).metadata,
@@ -70,9 +71,6 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         self.single_observation_space, self.single_action_space = observation_space(), action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.task = make_task(task, options)
-        horizon = HORIZON if max_episode_steps is None else max_episode_steps
-        self.protocol = Protocol(action_repeat, horizon, stop_on_success, terminate_on_failure)
         self._episodes = [Episode(self.task, self.protocol) for _ in range(num_envs)]
         self._rngs = [seeding.np_random()[0] for _ in range(num_envs)]
         self._observations = np.zeros((num_envs, OBS), np.float32)
@@ -218,4 +216,4 @@ def _reset_mask(options: dict[str, Any] | None, num_envs: int) -> Bools:
         raise ValueError(
             f'options["reset_mask"] is {mask!r}; give a numpy bool array of shape ({num_envs},) with at least one True'
         )
-    return copy.copy(mask)
+    return mask.copy()

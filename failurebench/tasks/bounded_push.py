@@ -99,7 +99,10 @@ def _draw(rng: np.random.Generator, box: Rectangle) -> tuple[float, float]:
 
 def _checked(boundary: Rectangle, start_range: str) -> Rectangle:
     """The boundary as plain floats, with room for every start and goal."""
-    values = tuple(float(value) for value in boundary)
+    try:
+        values = tuple(float(value) for value in boundary)
+    except (TypeError, ValueError):
+        values = ()
     if len(values) != 4 or not all(math.isfinite(value) for value in values):
         raise ValueError(f"boundary is {boundary!r}; give four finite numbers (x low, x high, y low, y high) in metres")
     x_low, x_high, y_low, y_high = values

@@ -323,6 +323,8 @@ def test_a_bad_action_is_refused(env, action, message):
         ({"boundary": (-0.2, 0.2, 0.7, 1.0)}, "leaves no room"),
         ({"boundary": (-0.05, 0.06, 0.6, 0.95), "start_range": "full"}, "leaves no room"),
         ({"boundary": (-0.2, 0.2, 0.5)}, "four finite numbers"),
+        ({"boundary": "wide"}, "four finite numbers"),
+        ({"boundary": 0.2}, "four finite numbers"),
         ({"boundary": (-0.2, float("nan"), 0.5, 1.0)}, "four finite numbers"),
         ({"action_repeat": 0}, "action_repeat"),
         ({"render_mode": "human_eye"}, "render_mode"),

@@ -151,6 +151,8 @@ def test_returned_arrays_are_the_callers_to_keep():
         (lambda env: failurebench.make_vec("FailureBench/Nothing-v0", 1), "unknown task"),
         (lambda env: failurebench.make_vec(BOUNDED_PUSH, 0), "num_envs"),
         (lambda env: failurebench.make_vec(BOUNDED_PUSH, 1, max_episode_steps=0), "max_episode_steps"),
+        (lambda env: failurebench.make_vec(BOUNDED_PUSH, 1, action_repeat=0), "action_repeat"),
+        (lambda env: failurebench.make_vec(BOUNDED_PUSH, 1, render_mode="human"), "render_mode"),
         (lambda env: env.expert("wizard"), "task, pusher, failure, recovery"),
     ],
 )
