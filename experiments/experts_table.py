@@ -1,6 +1,6 @@
 """What Bounded Push's scripted experts achieve: success and failure rates, and what recovery saves how late.
 
-    OMP_NUM_THREADS=1 python experiments/experts_table.py
+OMP_NUM_THREADS=1 python experiments/experts_table.py
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ def saved(task: str, states: list[dict[str, Any]], recovery: str | None) -> tupl
 def rates_table(episodes: int) -> list[str]:
     """Success and failure of the acting experts."""
     lines = [f"## Rates over seeds 0-{episodes - 1}", ""]
-    lines += ["| task | expert | action noise | success | failure | success without failure | puck tipped | steps to success | "]
+    lines += [
+        "| task | expert | action noise | success | failure | success without failure | puck tipped | steps to success | "
+    ]
     lines[-1] += "steps to failure |"
     lines += ["|---|---|---|---|---|---|---|---|---|"]
     for task in TASKS:

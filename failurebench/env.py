@@ -72,7 +72,6 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         self.metadata = {**type(self).metadata, "render_fps": RENDER_FPS // action_repeat}
         self.observation_space, self.action_space = observation_space(), action_space()
         self._episode = Episode(self.task, self.protocol)
-        self._begun = False
         self._renderer: Renderer | None = None
 
     @property
@@ -90,7 +89,6 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         """Begin an episode; ``seed`` alone decides it. ``options`` has no effect."""
         super().reset(seed=seed)
         self._episode.begin(self.np_random)
-        self._begun = True
         return self._episode.observation(), self._episode.info()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -112,7 +110,6 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
     def set_state(self, state: State) -> None:
         """Continue a saved episode: the same actions then give the same observations, bit for bit."""
         self._episode.set_state(state)
-        self._begun = True
 
     def observation(self) -> Observation:
         """The current observation, for use after ``set_state``."""
@@ -136,19 +133,11 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
             self._renderer = None
 
     def _require_reset(self, what: str) -> None:
-        if not self._begun:
+        if not self._episode.begun:
             raise gymnasium.error.ResetNeeded(f"call reset() before {what}()")
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_renderer": None}
-        state["_episode"] = self._episode.get_state() if self._begun else None
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._episode = Episode(self.task, self.protocol)
-        if state["_episode"] is not None:
-            self._episode.set_state(state["_episode"])
+        return {**self.__dict__, "_renderer": None}
 
 
 def checked_render_mode(render_mode: str | None) -> str | None:

@@ -77,6 +77,7 @@ class Episode:
         self.task, self.protocol = task, protocol
         self.sawyer = Sawyer(load_world(task.scene))
         self._clipped = np.empty(OBS)
+        self.begun = False
         hazard = task.hazard()
         self._row = np.zeros(OBS)
         self._row[11 : 11 + len(hazard)] = hazard
@@ -158,6 +159,10 @@ class Episode:
         self.steps, self.failed = int(state["steps"]), bool(state["failed"])
         self._nothing_happened()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Simulator memory does not pickle, and a plain deep copy would share it: a copy is rebuilt and set to this state.
+        return _revive, (self.task, self.protocol, self.get_state() if self.begun else None)
+
     def _check(self, state: State) -> None:
         missing = {"task", "mujoco", "physics", "frames", "start", "goal", "steps", "failed"} - set(state)
         if missing:
@@ -179,10 +184,17 @@ class Episode:
             )
 
     def _set_start(self, start: Start) -> None:
-        self.start = start
+        self.start, self.begun = start, True
         self._row[2 * FRAME :] = start.goal
         self._reward = self.task.reward(start, self.sawyer.world.tcp_start)
 
     def _nothing_happened(self) -> None:
         self.reward, self.margin = 0.0, self.task.margin(self.sawyer)
         self.failure = self.onset = self.success = self.terminated = self.truncated = False
+
+
+def _revive(task: Task, protocol: Protocol, state: State | None) -> Episode:
+    episode = Episode(task, protocol)
+    if state is not None:
+        episode.set_state(state)
+    return episode

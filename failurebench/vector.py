@@ -168,6 +168,9 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
             self._renderer.close()
             self._renderer = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_renderer": None}
+
     def _begin(self, i: int, seed: int | None) -> None:
         if seed is not None:
             self._rngs[i] = seeding.np_random(seed)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import gymnasium
 import numpy as np
 import pytest
@@ -129,6 +131,16 @@ def test_states_round_trip_bit_for_bit():
     other.set_states(states)
     np.testing.assert_array_equal(other.observations(), obs)
     np.testing.assert_array_equal([other.step(action)[0] for action in actions[10:]], expected)
+
+
+def test_a_deep_copy_continues_alike_and_on_its_own():
+    env = failurebench.make_vec(BOUNDED_PUSH, 2)
+    env.reset(seed=0)
+    twin = copy.deepcopy(env)
+    actions = np.random.default_rng(0).uniform(-1, 1, (20, 2, 4)).astype(np.float32)
+    first = [env.step(action)[0] for action in actions]
+    np.testing.assert_array_equal(first, [twin.step(action)[0] for action in actions])
+    np.testing.assert_array_equal(env.reset()[0], twin.reset()[0])
 
 
 def test_returned_arrays_are_the_callers_to_keep():
