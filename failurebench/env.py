@@ -75,6 +75,11 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         self._renderer: Renderer | None = None
 
     @property
+    def tracked_positions(self) -> dict[str, tuple[int, ...]]:
+        """Observation indices of positions in metres, by what is there: for judging models and drawing paths."""
+        return {"hand": (0, 1, 2), "object": (4, 5, 6)}
+
+    @property
     def expert_kinds(self) -> tuple[str, ...]:
         """Scripted behaviours ``expert`` offers."""
         return tuple(self.task.experts)

@@ -21,7 +21,7 @@ from farl.progress import Progress
 class IQLConfig:
     """Implicit Q-learning."""
 
-    updates: int = 16000
+    updates: int = 8000
     """gradient steps"""
     batch: int = 256
     lr: float = 3e-4

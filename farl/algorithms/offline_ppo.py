@@ -23,7 +23,7 @@ from farl.progress import Progress
 class OfflinePPOConfig:
     """Offline policy improvement before any interaction."""
 
-    updates: int = 2000
+    updates: int = 1000
     """gradient steps; 0 keeps the cloned policy"""
     lr: float = 3e-5
     """decayed linearly to 0"""
