@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 STREAMS = ("metrics", "episodes", "evaluations")
-CLIPS_PER_KIND = 4
+FIRST_CLIP = 1000
+"""agent steps after which the first clip of a kind is kept; the next one when the step count has doubled, and so on"""
 
 
 class Recorder:
@@ -29,7 +30,8 @@ class Recorder:
         self.folder, self.threshold = folder, threshold
         self.lines = dict.fromkeys(STREAMS, 0)
         """lines written to each stream so far"""
-        self.clips = {"failure": 0, "recovery": 0}
+        self.next_clip = {"failure": FIRST_CLIP, "recovery": FIRST_CLIP}
+        """agent steps from which the next clip of a kind is kept"""
         self._files: dict[str, IO[bytes]] = {}
 
     @cached_property
@@ -76,12 +78,12 @@ class Recorder:
             self._board.add_scalar(f"evaluation_gate_{gate}/{name}", float(np.mean(values)), step)  # type: ignore[no-untyped-call]
 
     def episode(self, record: EpisodeRecord, line: dict[str, Any]) -> None:
-        """A finished training episode; the first failures and recoveries are kept as clips."""
+        """A finished training episode; failures and recoveries are kept as clips, early ones densely and late ones too."""
         self.write("episodes", line)
         recovered = not line["failed"] and line["gated_steps"] >= 3 and line["outcome"] == "success"
         kind = "failure" if line["failed"] else "recovery" if recovered else None
-        if kind and self.clips[kind] < CLIPS_PER_KIND:
-            self.clips[kind] += 1
+        if kind and line["end_step"] >= self.next_clip[kind]:
+            self.next_clip[kind] = 2 * line["end_step"]
             self._clip(record, line, kind)
 
     def _clip(self, record: EpisodeRecord, line: dict[str, Any], kind: str) -> None:
@@ -103,10 +105,10 @@ class Recorder:
         self._board.flush()  # type: ignore[no-untyped-call]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"lines": dict(self.lines), "clips": dict(self.clips)}
+        return {"lines": dict(self.lines), "next_clip": dict(self.next_clip)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lines, self.clips = dict(state["lines"]), dict(state["clips"])
+        self.lines, self.next_clip = dict(state["lines"]), dict(state["next_clip"])
 
     def close_files(self) -> None:
         for file in self._files.values():
