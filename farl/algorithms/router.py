@@ -59,9 +59,14 @@ class Router:
 
     def state_dict(self) -> dict[str, Any]:
         generator = getattr(self.critic, "generator", None)
-        return {"gate": self.gate.state_dict(), "generator": None if generator is None else generator.get_state()}
+        return {
+            "gate": self.gate.state_dict(),
+            "generator": None if generator is None else generator.get_state(),
+            "seconds": self.seconds,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.gate.load_state_dict(state["gate"])
+        self.seconds = state["seconds"]
         if state["generator"] is not None:
             self.critic.generator.set_state(state["generator"])  # type: ignore[attr-defined]

@@ -141,6 +141,7 @@ class Actor:
             "begun": self.begun,
             "steps": self.steps,
             "policy_version": self.policy_version,
+            "seconds": dict(self.seconds),
             "obs": self.obs,
             "records": [record.state_dict() for record in self.records],
             "environments": get_states(self.envs),
@@ -149,6 +150,7 @@ class Actor:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was taken; without simulator states the open episodes are begun anew."""
         self.explore.set_state(state["explore"])
+        self.seconds = dict(state["seconds"])
         self.router.load_state_dict(state["router"])
         self.ledger.load_state_dict(state["ledger"])
         self.begun, self.steps, self.policy_version = state["begun"], state["steps"], state["policy_version"]

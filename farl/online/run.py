@@ -122,7 +122,8 @@ class Session:
             self.recorder.load_state_dict(state["recorder"])
             self.actor.load_state_dict(state["actor"])
             self.learner.load_state_dict(state["learner"])
-            self.evaluated_at, self.earlier_seconds = state["evaluated_at"], state["seconds"]
+            self.evaluated_at = state["evaluated_at"]
+            self.update_seconds, self.earlier_seconds = state["update_seconds"], state["seconds"]
 
     def finished(self) -> bool:
         return self.actor.steps >= self.config.steps and self.evaluated_at >= self.actor.steps
@@ -217,6 +218,7 @@ class Session:
             "recorder": self.recorder.state_dict(),
             "evaluated_at": self.evaluated_at,
             "seconds": self.seconds(),
+            "update_seconds": self.update_seconds,
         }
         checkpoint.save(self.config.out / "checkpoints", self.actor.steps, state)
 
