@@ -1,0 +1,234 @@
+"""The documentation says what the code does: its commands parse, its examples run, its links and settings exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from farl import cli, configuration
+from farl.compare.published import FAILURE_EPISODES
+from farl.compare.study import StudyConfig
+from farl.doctor import DoctorConfig
+from farl.methods import METHODS
+from farl.offline.demos import DemosConfig
+from farl.offline.pipeline import OfflineConfig
+from farl.online.run import OnlineConfig
+from farl.play import PlayConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
+CONFIGS: dict[str, type[Any]] = {
+    "doctor": DoctorConfig,
+    "play": PlayConfig,
+    "demos": DemosConfig,
+    "offline": OfflineConfig,
+    "online": OnlineConfig,
+    "compare": StudyConfig,
+}
+FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PLACEHOLDER = re.compile(r"\b(VERB|CONFIG|STUDY|STUDY_DIR|RUN|ID|MODULE|NAME)\b")
+
+
+def relative(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language in languages]
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every ``farl ...`` in a fence of shell, and every one in backticks."""
+    for block in blocks(page, "sh", "bash", "console", ""):
+        yield from (line.strip() for line in block.splitlines() if line.strip().startswith("farl "))
+    yield from (code for code in INLINE.findall(prose(page)) if code.startswith("farl "))
+
+
+ALL_COMMANDS = sorted({(relative(page), command) for page in PAGES for command in commands(page)})
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like the one a reader works in: the configurations, and the examples of docs/own_task.md under their names."""
+    folder = tmp_path_factory.mktemp("reader")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    for block in blocks(ROOT / "docs" / "own_task.md", "python"):
+        (folder / block.partition("\n")[0].removeprefix("# ")).write_text(block, encoding="utf-8")
+    for block in blocks(ROOT / "docs" / "own_task.md", "yaml"):
+        (folder / block.partition("\n")[0].split()[-1]).write_text(block, encoding="utf-8")
+    return folder
+
+
+# ---- commands
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(ALL_COMMANDS) > 20
+
+
+@pytest.mark.parametrize(("page", "command"), ALL_COMMANDS, ids=[f"{page}: {command}" for page, command in ALL_COMMANDS])
+def test_every_command_is_understood(
+    page: str, command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workplace)
+    _, verb, *rest = shlex.split(command.partition("  #")[0])
+    if verb == "VERB":
+        return
+    assert verb in cli._VERBS
+    if verb in ("list", "report"):
+        assert len(rest) <= (verb == "report")
+        return
+    if rest and rest[0].endswith(".yaml") and PLACEHOLDER.search(rest[0]):
+        rest = rest[1:]
+    if verb == "play" and rest and not rest[0].startswith("-"):
+        rest = ["--env", *rest]
+    if "--help" not in rest:
+        configuration.load(CONFIGS[verb], rest, f"farl {verb}")
+
+
+def test_the_readme_plays_a_run_that_the_quick_start_makes() -> None:
+    study = configuration.read(StudyConfig, ROOT / "configs" / "quickstart.yaml")
+    seed = study.seeds[0]
+    assert f"--agent {study.out}/runs/{study.task.name}/farl/seed-{seed}" in (ROOT / "README.md").read_text()
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"`make (\w+)`", page.read_text(encoding="utf-8"))}
+    assert named <= targets
+
+
+# ---- links and paths
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub and MyST give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower().replace("`", "")).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in LINK.findall(prose(page)):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{relative(page)} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", prose(file), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{relative(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_source_file_that_is_named_exists(page: Path) -> None:
+    named = [code for code in INLINE.findall(prose(page)) if re.fullmatch(r"[\w./-]+/[\w-]+\.(py|yaml|png)", code)]
+    missing = [name for name in named if not PLACEHOLDER.search(name) and not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_a_picture_that_is_shown_exists() -> None:
+    shown = re.findall(r"^```\{image\} (\S+)", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    assert shown
+    assert all((ROOT / "docs" / name).exists() for name in shown)
+
+
+# ---- facts
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def test_settings_and_their_defaults_are_those_of_the_code() -> None:
+    defaults = flat(yaml.safe_load(configuration.dump(StudyConfig())))
+    rows = re.findall(r"^\| `([a-z_.0-9]+\.[a-z_.0-9]+)` \| ([^|]+) \|", prose(ROOT / "docs" / "method.md"), re.MULTILINE)
+    assert len(rows) > 30
+    wrong = {name: (said, defaults.get(name)) for name, said in rows if not _same(said.strip(), defaults.get(name, ...))}
+    assert not wrong
+
+
+def _same(said: str, default: Any) -> bool:
+    if isinstance(default, float | int) and not isinstance(default, bool):
+        return float(said) == float(default)
+    try:
+        return float(said) == float(default)   # YAML 1.1 reads 1e-4 as text
+    except (TypeError, ValueError):
+        return said == str(default)
+
+
+def test_the_readme_lists_the_methods() -> None:
+    section = (ROOT / "README.md").read_text().partition("## Methods")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE) == list(METHODS)
+
+
+def test_published_counts_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    for task, counts in FAILURE_EPISODES.items():
+        name = re.sub(r"(?<!^)(?=[A-Z])", " ", task)
+        reduction = 100 * (1 - counts["farl"] / counts["uni-o4"])
+        assert f"| {name} | {counts['uni-o4']} | {counts['farl']} | {reduction:.1f} % |" in text
+
+
+def test_the_distribution_is_never_called_by_another_projects_name() -> None:
+    for page in PAGES:
+        assert "pip install farl" not in page.read_text(encoding="utf-8")
+
+
+# ---- examples
+
+_TINY = """
+import runpy
+from farl.cli import main
+TASK = ["--task.id", "my_tasks:Shelf-v0"]
+def do(*arguments):
+    assert main(arguments) == 0, arguments
+do("doctor", "--env", "my_tasks:Shelf-v0")
+do("play", "my_tasks:Shelf-v0", "--agent", "pusher", "--episodes", "1")
+do("demos", *TASK, "--out", "demos/shelf", "--expert-steps", "400", "--clumsy-steps", "1500", "--failure-steps", "1200",
+   "--clone-steps", "1000", "--recovery-episodes", "20", "--calibration-episodes", "5", "--bc.updates", "300")
+do("offline", *TASK, "--data", "demos/shelf", "--out", "bundles/shelf", "--bc.updates", "200", "--recovery-bc.updates", "100",
+   "--iql.updates", "100", "--offline-ppo.updates", "20", "--offline-ppo.check-every", "10", "--state-model.updates", "60",
+   "--acceptance.rescues", "4", "--acceptance.episodes", "16", "--acceptance.limit", "3000")
+runpy.run_path("my_demonstrations.py", run_name="__main__")
+runpy.run_path("my_method.py", run_name="__main__")
+"""
+
+
+def test_the_examples_of_an_own_task_run(workplace: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(workplace), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(
+        [sys.executable, "-c", _TINY], cwd=workplace, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "everything required works" in done.stdout
+    assert "closed loop: fewer failures" in done.stdout
+    assert "episodes=20" in done.stdout
+    assert done.stdout.splitlines()[-1] == "runs/braking"
+    assert (workplace / "runs" / "braking" / "episodes.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("myst_parser")
+    pytest.importorskip("furo")
+    options = ["-W", "--keep-going", "-q", "-d", str(tmp_path / "trees")]
+    command = [sys.executable, "-m", "sphinx", *options, str(ROOT / "docs"), str(tmp_path / "html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
