@@ -93,10 +93,8 @@ def _evaluations(runs: list[Run]) -> str:
                 success = sum(row["outcome"] == "success" for row in at)
                 failed = sum(row["failed"] for row in at)
                 mean = {key: sum(row[key] for row in at) / len(at) for key in ("length", "return")}
-                rows.append(
-                    [run.method, str(run.seed), gate, str(step), f"{success} of {len(at)}", str(failed)]
-                    + [f"{mean['length']:.0f}", f"{mean['return']:.0f}"]
-                )
+                counts = (f"{success} of {len(at)}", str(failed), f"{mean['length']:.0f}", f"{mean['return']:.0f}")
+                rows.append([run.method, str(run.seed), gate, str(step), *counts])
     return _table(("method", "seed", "gate", "at step", "success", "failed", "length", "return"), rows)
 
 
