@@ -22,6 +22,8 @@ from farl.online import checkpoint
 from farl.online.run import OnlineConfig
 
 TASK = TaskConfig(id="failurebench:FailureBench/PointMassCliff-v0")
+STD = 0.5
+"""exploration std: enough for a hasty policy to fall over the cliff every second or third time"""
 CLOCKS = ("wall_s", "env_s", "policy_s", "gate_s", "update_s")
 """columns of metrics.jsonl that no two runs share"""
 
@@ -32,17 +34,24 @@ def demos(out: Path, **changes: Any) -> DemosConfig:
         task=TASK,
         out=out,
         num_envs=8,
-        expert_steps=600,
-        clumsy_steps=2400,
+        expert_steps=300,
+        clumsy_steps=2700,
         failure_steps=3000,
         clone_steps=800,
         recovery_episodes=40,
         recovery_steps=12,
         calibration_episodes=24,
-        exploration_std=0.3,
+        exploration_std=STD,
         bc=BCConfig(updates=300, lr=1e-3),
     )
     return replace(config, **changes)
+
+
+def few(out: Path, **changes: Any) -> DemosConfig:
+    """Just enough of each set for every stage to run."""
+    sizes = {"expert_steps": 160, "clumsy_steps": 240, "failure_steps": 600, "clone_steps": 100}
+    short = BCConfig(updates=40, lr=1e-3)
+    return demos(out, **{**sizes, "recovery_episodes": 12, "calibration_episodes": 3, "bc": short, **changes})
 
 
 def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
@@ -51,13 +60,13 @@ def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         task=TASK,
         data=data,
         out=out,
-        exploration_std=0.3,
+        exploration_std=STD,
         bc=BCConfig(updates=400, lr=1e-3),
-        recovery_bc=BCConfig(updates=250, lr=1e-3),
-        iql=IQLConfig(updates=500, gamma=0.95, lr=1e-3),
-        offline_ppo=OfflinePPOConfig(updates=100),
-        state_model=StateModelConfig(updates=300, hidden=(64, 64), lr=2e-3),
-        acceptance=AcceptanceConfig(rescues=16, episodes=16, num_envs=8),
+        recovery_bc=BCConfig(updates=200, lr=1e-3, batch=128),
+        iql=IQLConfig(updates=500, gamma=0.95, lr=1e-3, batch=128, tau=0.03),
+        offline_ppo=OfflinePPOConfig(updates=40, check_every=20, batch=128),
+        state_model=StateModelConfig(updates=250, hidden=(64, 64), lr=2e-3, batch=48),
+        acceptance=AcceptanceConfig(rescues=8, episodes=16, num_envs=16),
     )
     return replace(config, **changes)
 
@@ -79,17 +88,17 @@ def hurried(data: Path, out: Path, **changes: Any) -> OfflineConfig:
 
 
 def online(bundle: Path, out: Path, **changes: Any) -> OnlineConfig:
-    """A run of sixteen short iterations with checkpoints and evaluations in between."""
+    """A run of eight short iterations with checkpoints (384, 768, 1024) and evaluations in between."""
     config = OnlineConfig(
         task=TASK,
         bundle=bundle,
         out=out,
         method="uni-o4",
-        steps=2048,
-        num_envs=4,
-        rollout_steps=32,
+        steps=1024,
+        num_envs=8,
+        rollout_steps=16,
         ppo=PPOConfig(warmup=2, epochs=2, batch=64, gamma=0.95),
-        evaluate_every=700,
+        evaluate_every=300,
         evaluation_episodes=4,
         checkpoint_every=3,
     )
@@ -108,7 +117,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     state = checkpoint.load_latest(folder / "checkpoints")
     assert state is not None
     return {
-        f"{network}.{name}": tensor for network in ("policy", "value") for name, tensor in state["learner"][network].items()
+        f"{network}.{name}": tensor
+        for network in ("policy", "value")
+        for name, tensor in state["learner"][network].items()
     }
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from method import cliff
 
 from farl.offline.bundle import OfflineBundle
 from farl.offline.demos import collect
 from farl.offline.pipeline import train
+from method import cliff
 
 torch.set_num_threads(1)  # tiny networks: threads that crowd each other cost more than they compute
 

@@ -146,13 +146,17 @@ def test_a_calibrated_gate_warns_of_the_promised_share_of_failures(rng):
 
     missed = []
     for _ in range(300):
-        threshold = calibrate([*draw(60), *[clean(float(rng.beta(2, 5))) for _ in range(20)]], CalibrationConfig()).threshold
+        threshold = calibrate(
+            [*draw(60), *[clean(float(rng.beta(2, 5))) for _ in range(20)]], CalibrationConfig()
+        ).threshold
         missed.append(np.mean(warnings(draw(50), 4, 10) < threshold))
     assert np.mean(missed) < 0.055
 
 
 def test_a_perfect_critic_is_reported_as_one():
-    result = calibrate([clean(0.1) for _ in range(20)] + [failing(25, warned=0.95) for _ in range(20)], CalibrationConfig(max_lead=6))
+    result = calibrate(
+        [clean(0.1) for _ in range(20)] + [failing(25, warned=0.95) for _ in range(20)], CalibrationConfig(max_lead=6)
+    )
     assert result.auroc == pytest.approx(1.0)
     assert result.onset_recall == pytest.approx(1.0)
     assert result.false_positive_rate == pytest.approx(0.0)
@@ -160,7 +164,9 @@ def test_a_perfect_critic_is_reported_as_one():
 
 
 def test_a_blind_critic_is_reported_as_one(rng):
-    scored = [ScoredEpisode(rng.random(40), None) for _ in range(60)] + [ScoredEpisode(rng.random(31), 30) for _ in range(60)]
+    scored = [ScoredEpisode(rng.random(40), None) for _ in range(60)] + [
+        ScoredEpisode(rng.random(31), 30) for _ in range(60)
+    ]
     result = calibrate(scored, CalibrationConfig())
     assert 0.4 < result.auroc < 0.6
     assert result.miss_bound < result.false_alarm_bound  # the acceptance table's conflict

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -98,7 +100,7 @@ def test_a_restored_gate_continues_in_the_same_state(generator):
 
 
 def switches(acts: list[bool]) -> float:
-    return sum(a != b for a, b in zip(acts, acts[1:], strict=False)) / (len(acts) - 1)
+    return sum(a != b for a, b in itertools.pairwise(acts)) / (len(acts) - 1)
 
 
 def test_hysteresis_and_dwell_stop_the_chatter_that_a_noisy_risk_causes(generator):

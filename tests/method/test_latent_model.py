@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from method import cliff
 
 from farl.algorithms.latent_model_training import LatentModelConfig, model_losses, prior_loss, train_latent_model
 from farl.data.batches import WindowSampler, transitions
@@ -37,7 +36,9 @@ def losses(model, normalizer, sampler) -> dict[str, float]:
     windows = sampler.sample(256, torch.Generator().manual_seed(99))
     with torch.no_grad():
         parts, latents = model_losses(model, copy.deepcopy(model.value_heads), normalizer, windows, CONFIG)
-        return {name: float(value) for name, value in parts.items()} | {"prior": float(prior_loss(model, latents, windows))}
+        return {name: float(value) for name, value in parts.items()} | {
+            "prior": float(prior_loss(model, latents, windows))
+        }
 
 
 def test_training_lowers_every_loss_and_moves_all_seven_parts(lesson, generator):

@@ -222,15 +222,15 @@ def test_the_residual_is_scaled_by_what_the_linear_part_leaves(linear_system, ge
 
 
 def test_failure_heads_judge_the_state_the_action_leads_to():
-    """A head that reads only the imagined next state must see a change of the action."""
-    model = StateModel(Normalizer(2), 1, hidden=(8,), heads=1)
+    """Two ways into the same state are equally failed; the same start with another action is not."""
+    model = StateModel(Normalizer(2), 1, hidden=(8,), heads=2)
     with torch.no_grad():
         model.linear.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]]))  # x0' = x0 + a
         model.scale.zero_()
-        first = model.failure.weights[0]
-        first[:, :5] = 0.0  # blind to the features of x and to the action itself
-    _, logits = model.step(model.encode(torch.zeros(2, 2)), torch.tensor([[0.0], [1.0]]))
-    assert (logits[:, 0] - logits[:, 1]).abs().item() > 1e-6
+    start, action = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.0]]), torch.tensor([[1.0], [0.5], [0.0]])
+    _, logits = model.step(model.encode(start), action)
+    assert torch.allclose(logits[:, 0], logits[:, 1], atol=1e-7)
+    assert (logits[:, 0] - logits[:, 2]).abs().min() > 1e-6
 
 
 def test_both_world_models_offer_the_same_interface(generator):

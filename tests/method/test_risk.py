@@ -8,17 +8,17 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from method import cliff
 
 import failurebench  # noqa: F401  (registers the ids)
 from failurebench.point_mass import CLIFF_TOP, CLIFF_X, DT
 from farl.algorithms.latent_model_training import LatentModelConfig
 from farl.algorithms.risk import ImaginedRisk, RiskConfig, accumulate, pessimistic
 from farl.algorithms.state_model_training import StateModelConfig
-from farl.environments import get_states, make_vector
+from farl.environments import get_states, make_vector, set_states
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
+from method import cliff
 
 
 @pytest.fixture
@@ -213,8 +213,6 @@ def test_the_simulators_state_comes_back_exactly_through_a_vector_of_environment
         envs.step(rng.uniform(-1, 1, (3, 2)).astype(np.float32))
     states = get_states(envs)
     actions = rng.uniform(-0.6, 0.6, (50, 3, 2)).astype(np.float32)
-    from farl.environments import set_states
-
     twin = make_vector(task, 3)
     twin.reset(seed=[0, 0, 0])
     set_states(twin, states)
