@@ -46,8 +46,8 @@ class DemosConfig:
     """folder of the four sets"""
     seed: int = 0
     num_envs: int = 16
-    expert_steps: int = 1000
-    """agent steps of the task expert with noise (white 0.15, slow 0.2): few, for a clone of many has nothing left to learn"""
+    expert_steps: int = 8000
+    """agent steps of the task expert with noise (white 0.15, slow 0.2)"""
     clumsy_steps: int = 24000
     """agent steps of the clumsy demonstrator: most of what a robot is really shown"""
     failure_steps: int = 40000
