@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from farl.algorithms.risk import ImaginedRisk
 from farl.types import Episode
 
+MIN_THRESHOLD = 1e-3
+"""a predicted failure less likely than one in a thousand is no reason to take control away"""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -164,7 +167,7 @@ def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitt
     miss_bound = conformal_low(failures, config.miss_rate) if len(failures) else math.inf
     quantile = float(np.quantile(safe, config.safe_quantile)) if len(safe) else 0.0
     # Fewer than 1 / alpha - 1 failures bound nothing (-inf); the quantile then stands alone, and acceptance says so.
-    threshold = max(min(quantile, miss_bound if math.isfinite(miss_bound) else math.inf), 1e-4)
+    threshold = max(min(quantile, miss_bound if math.isfinite(miss_bound) else math.inf), MIN_THRESHOLD)
     cut = float(np.quantile(safe, 0.9)) if len(safe) else math.nan
     early = warnings(scored, 3, config.max_lead)
     soon = np.concatenate(

@@ -34,8 +34,8 @@ def assign(
 ) -> Credit:
     """Action, log-probability and weight of every step.
 
-    * ``proposed`` (default): the task policy's own action. On-policy for the MDP "environment with its shield"; measured
-      as fast to learn and as safe as any (docs/method.md).
+    * ``proposed`` (default): the task policy's own action. On-policy for the MDP "environment with its shield"
+      (docs/method.md argues it from measurements).
     * ``mask``: gated steps train the critic only.
     * ``executed`` (the paper): the recovery action. It was not drawn from the policy, so the ratio starts at one but
       saturates at once and its gradient is large where |a_rec - mu| is many standard deviations.

@@ -66,7 +66,7 @@ def run_jobs(
     """Run every job that is not done, at most ``limit`` side by side; ``watch`` is called after every look at them.
 
     A failing job blocks those that need it and no others. On Ctrl-C, SIGTERM or SIGHUP all processes are asked to stop, given
-    ``grace_s`` to save their state, and ended; then KeyboardInterrupt is raised.
+    ``grace_s`` to stop cleanly, and ended; then KeyboardInterrupt is raised.
     """
     works = [Work(job, *(("finished", True) if job.done() else ("waiting", False))) for job in jobs]
     with _terminable():

@@ -103,14 +103,16 @@ def find_runs(study: Path) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """A run directory ``TASK/METHOD/seed-N``."""
+    """A run directory, in a study (``TASK/METHOD/seed-N``) or on its own."""
+    config = read_yaml(folder / "config.yaml")
+    number = folder.name.removeprefix("seed-")
     return Run(
         task=folder.parent.parent.name,
         method=folder.parent.name,
-        seed=int(folder.name.removeprefix("seed-")),
+        seed=int(number if number.isdigit() else config.get("seed", 0)),
         folder=folder,
         meta=read_json(folder / "meta.json"),
-        config=read_yaml(folder / "config.yaml"),
+        config=config,
         episodes=_rows(folder / "episodes.jsonl"),
         evaluations=_rows(folder / "evaluations.jsonl"),
         metrics=_rows(folder / "metrics.jsonl"),

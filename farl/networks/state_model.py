@@ -19,8 +19,8 @@ class StateModel(nn.Module):
     centimetres of the hand.
 
     The failure heads see nothing but the observation a step leads to, because that is what a failure is judged on. Shown
-    the features and the action as well they learn who was acting in the accidents of the data instead of where the
-    object was (docs/method.md has the measurement).
+    the features and the action as well, they fitted the accidents of the data and missed those of the cloned policy
+    (docs/method.md has the figures).
     """
 
     def __init__(

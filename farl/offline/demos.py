@@ -14,7 +14,7 @@ from gymnasium.vector import VectorEnv
 from farl.algorithms.behaviour_cloning import BCConfig, clone
 from farl.data.batches import transitions
 from farl.data.episode_store import write_episodes
-from farl.environments import TaskConfig, make, make_experts, make_vector
+from farl.environments import TaskConfig, get_states, make, make_experts, make_vector
 from farl.errors import UserError
 from farl.files import write_json
 from farl.networks.normalizer import Normalizer
@@ -77,7 +77,7 @@ class DemosConfig:
 
 
 def collect(config: DemosConfig) -> Path:
-    """Make the four sets in ``config.out`` and return it; sets that are already there are kept."""
+    """Make the four sets in ``config.out`` and return it; complete ones are kept, an interrupted collection starts over."""
     claim(config.out, config)
     if (config.out / "demos.json").exists():
         print(f"{config.out} is complete; delete it to make new demonstrations.")
@@ -151,9 +151,15 @@ class _Session:
 
     def recovery_set(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
         cfg = self.config
-        if "recovery" not in self._kinds() or not snapshots:
+        if get_states(self.envs) is None or not snapshots:
+            cause = "no failure was seen" if get_states(self.envs) else "it has no get_state() and set_state()"
             raise UserError(
-                f"{cfg.task.id} offers no scripted 'recovery' expert or no failure was seen; record recoveries yourself "
+                f"cannot make recoveries for {cfg.task.id}: {cause}. Recoveries start from states shortly before a failure; "
+                "record them yourself and write them with farl.data.episode_store (docs/own_task.md)"
+            )
+        if "recovery" not in self._kinds():
+            raise UserError(
+                f"{cfg.task.id} offers no scripted 'recovery' expert; record recoveries yourself "
                 "and write them with farl.data.episode_store (docs/own_task.md)"
             )
         # The policy's own near-failures come first: they are what the gate will hand over, and a clone of recoveries from

@@ -18,6 +18,7 @@ from farl.environments import get_states, make_vector, set_states
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
+from farl.offline.pipeline import OfflineConfig
 from method import cliff
 
 
@@ -201,6 +202,13 @@ def test_a_broken_observation_or_model_is_not_known_to_be_safe(bundle: OfflineBu
 @pytest.mark.parametrize("training", [StateModelConfig(), LatentModelConfig()])
 def test_models_are_unrolled_in_training_as_far_as_the_gate_looks(training):
     assert training.horizon >= RiskConfig().horizon
+
+
+def test_a_gate_that_looks_further_than_the_model_was_unrolled_is_refused():
+    """Beyond its training horizon a model answers just as surely, and nothing has told it what is right."""
+    with pytest.raises(ValueError, match="horizon"):
+        OfflineConfig(risk=RiskConfig(horizon=20), state_model=StateModelConfig(horizon=10))
+    OfflineConfig(risk=RiskConfig(horizon=5), state_model=StateModelConfig(horizon=10))
 
 
 def test_the_simulators_state_comes_back_exactly_through_a_vector_of_environments():
