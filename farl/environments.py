@@ -6,7 +6,7 @@ import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -36,6 +36,7 @@ class TaskConfig:
         return self.id.rpartition("/")[2].rpartition(":")[2]
 
 
+@runtime_checkable
 class Expert(Protocol):
     """Scripted behaviour offered by an environment; serves one environment at a time."""
 

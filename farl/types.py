@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ State = dict[str, Any]
 """a simulator state: name -> array, number or string (see docs/design.md)"""
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Anything that acts: task, recovery, scripted and random policies."""
 
@@ -24,6 +25,7 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
 class FailureCritic(Protocol):
     """How likely an action is to lead to a failure soon."""
 

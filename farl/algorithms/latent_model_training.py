@@ -28,8 +28,8 @@ class LatentModelConfig:
     """windows per step"""
     lr: float = 3e-4
     encoder_lr_scale: float = 0.3
-    horizon: int = 10
-    """agent steps unrolled in training; the gate should not look further"""
+    horizon: int = 11
+    """agent steps unrolled in training; the gate must not look further (it takes risk.horizon + 1 steps)"""
     latent: int = 128
     width: int = 384
     heads: int = 3

@@ -26,8 +26,8 @@ class StateModelConfig:
     """windows per step"""
     lr: float = 1e-3
     """decayed linearly to 0"""
-    horizon: int = 10
-    """agent steps unrolled in training; the gate should not look further"""
+    horizon: int = 11
+    """agent steps unrolled in training; the gate must not look further (it takes risk.horizon + 1 steps)"""
     onset_fraction: float = 0.3
     """share of windows that contain the onset of a failure"""
     pos_weight: float = 1.0

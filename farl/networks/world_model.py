@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class WorldModel(Protocol):
     """Dynamics with failure heads, rolled out in a state ``z`` of its own choosing.
 

@@ -255,5 +255,6 @@ def _closed_loop(
         f"{failed['off']} of {config.episodes} episodes fail without the gate, {failed['on']} with it; "
         f"success {succeeded['off']} and {succeeded['on']}"
     )
-    met = None if math.isnan(reduction) else reduction >= 0.6
-    return [Check("closed loop: fewer failures", _percent(reduction), ">= 60 %", met, note)]
+    # A gate that stops everything avoids every failure; it must also let the task succeed.
+    met = None if math.isnan(reduction) else reduction >= 0.6 and succeeded["on"] >= 0.8 * succeeded["off"]
+    return [Check("closed loop: fewer failures", _percent(reduction), ">= 60 %, success kept", met, note)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from farl.types import Episode, Outcome, State
 FloatArray = NDArray[np.float32]
 
 
+@runtime_checkable
 class Agent(Protocol):
     """Something that acts in every environment of a vector."""
 

@@ -66,6 +66,14 @@ class OfflineConfig:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
 
+    def __post_init__(self) -> None:
+        trained = self.state_model.horizon if self.model == "state" else self.latent_model.horizon
+        if self.risk.horizon + 1 > trained:
+            raise ValueError(
+                f"risk.horizon is {self.risk.horizon}, so the gate takes {self.risk.horizon + 1} model steps, but "
+                f"{self.model}_model.horizon trains only {trained}; raise that one or lower risk.horizon"
+            )
+
 
 def train(config: OfflineConfig) -> Path:
     """Run every stage, save the bundle in ``config.out`` and print the acceptance table.
