@@ -62,7 +62,7 @@ class DemosConfig:
     """std of the noise on a recovery demonstration"""
     safe_margin: float = 0.02
     """metres of margin a recovery must end with to be kept"""
-    calibration_episodes: int = 80
+    calibration_episodes: int = 100
     """failing and as many clean episodes of the cloned policy, for the gate"""
     exploration_std: float = 0.2
     """std with which the cloned policy explores, the one training online uses"""
