@@ -18,6 +18,7 @@ from farl.methods import METHODS
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
+from farl.offline.evaluation import evaluate
 from farl.online.actor import Actor
 from farl.online.run import Session
 from farl.seeds import Purpose, episode_seed
@@ -199,6 +200,22 @@ def test_gated_or_not_the_policy_proposes_the_same_noise():
             mean = actor.policy(actor.policy.normalizer(rollout.obs[:, 0]))
         noise.append(rollout.proposed[:, 0] - mean)
     assert torch.allclose(noise[0], noise[1], atol=1e-6)
+
+
+def test_an_evaluation_reports_the_first_episode_of_every_seed_in_order():
+    """An environment that is done early plays on until the others are: those episodes count for nothing."""
+    long = ([OK] * 9 + [GOAL], "truncated")
+    envs = Scripted([SUCCESS, TIMEOUT, TIMEOUT, TIMEOUT], [long])
+
+    def still(obs: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(obs), 1)
+
+    rows = evaluate(envs, cliff.TASK, still, Ungated(), episodes=2, first_seed=70)
+    assert [(row["seed"], row["length"], row["outcome"], row["failed"]) for row in rows] == [
+        (70, 3, "success", False),
+        (71, 10, "success", False),
+    ]
+    assert [row["return"] for row in rows] == [4.0, 11.0]
 
 
 # ---------------------------------------------------------------- on the point mass, with a trained bundle
