@@ -258,13 +258,15 @@ def test_mean_and_std_are_the_same_before_saving_after_loading_and_in_the_run(bu
 
 
 def test_saving_and_loading_changes_no_tensor_and_no_number(bundle, tmp_path):
+    reliability = [(0.05, 0.0, 40), (0.6, 0.5, 2)]
+    bundle.calibration = dataclasses.replace(bundle.calibration, miss_bound=-math.inf, reliability=reliability)
     bundle.save(tmp_path)
     again = OfflineBundle.load(tmp_path)
     before, after = bundle.weights(), again.weights()
     assert cliff.same_weights(before, after)
-    assert (again.risk, again.shape, again.task) == (bundle.risk, bundle.shape, bundle.task)
-    assert again.calibration.threshold == bundle.calibration.threshold
-    assert (again.calibration.scale, again.calibration.shift) == (bundle.calibration.scale, bundle.calibration.shift)
+    assert (again.risk, again.shape, again.task, again.seed) == (bundle.risk, bundle.shape, bundle.task, bundle.seed)
+    assert again.reward_scale == bundle.reward_scale
+    assert again.calibration == bundle.calibration
 
 
 def test_the_runs_rewards_are_in_the_bundles_scale(bundle, tmp_path):

@@ -239,6 +239,17 @@ def test_the_newest_two_checkpoints_are_kept(bundle_folder, tmp_path):
     ]
 
 
+def test_a_run_records_what_it_was_made_with(bundle_folder, bundle, tmp_path):
+    """Threads included: tiny networks get many times slower when threads crowd each other."""
+    meta = json.loads(
+        (run(cliff.online(bundle_folder, tmp_path / "run", method="farl", steps=128)) / "meta.json").read_text()
+    )
+    assert meta["hardware"]["threads"] == torch.get_num_threads() == 1
+    assert meta["threshold"] == bundle.calibration.threshold
+    assert (meta["method"], meta["seed"], meta["task"]) == ("farl", 0, cliff.TASK.id)
+    assert meta["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+
+
 # ---------------------------------------------------------------- damaged checkpoints
 
 
