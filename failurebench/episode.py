@@ -105,8 +105,8 @@ class Episode:
             margin = min(margin, task.margin(sawyer))
             failure = margin <= 0.0
             success = success or math.dist(sawyer.object, self.start.goal) <= task.success_radius_m
-            if (success and protocol.stop_on_success) or (failure and protocol.terminate_on_failure):
-                break  # the episode ends here: what the rest of the repeat would do belongs to nobody
+            if failure and protocol.terminate_on_failure:
+                break  # terminal: what the rest of the repeat would do belongs to nobody
         self.steps += 1
         self.reward, self.margin, self.success, self.failure = reward, margin, success, failure
         self.onset = failure and not self.failed

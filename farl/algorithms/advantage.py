@@ -7,6 +7,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
+def held_success(
+    next_value: Float[Tensor, "*n"], reward: Float[Tensor, "*n"], success: Bool[Tensor, "*n"], gamma: float
+) -> Float[Tensor, "*n"]:
+    """Value after each step, where a success is worth its own reward for ever: r / (1 - gamma).
+
+    An episode that ends on success is never seen to go on, so V of its last observation is never trained, and with a dense
+    reward hovering beside the goal soon looks better than reaching it (measured: success fell from 75 % to 0 while the
+    return rose fortyfold, docs/method.md). The closed form is what V would be if success were held.
+    """
+    return torch.where(success, reward / (1 - gamma), next_value)
+
+
 def generalised_advantage(
     reward: Float[Tensor, "t b"],
     value: Float[Tensor, "t b"],

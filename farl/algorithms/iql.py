@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from farl.algorithms.advantage import held_success
 from farl.algorithms.optimisation import descend, track
 from farl.data.batches import Transitions
 from farl.networks.normalizer import Normalizer
@@ -47,7 +48,7 @@ def train_critics(
     generator: torch.Generator,
     progress: Progress,
 ) -> None:
-    """Fit ``q`` and ``value`` in place. Only ``terminated`` stops the bootstrap: success and time-out do not."""
+    """Fit ``q`` and ``value`` in place. Only ``terminated`` stops the bootstrap; a success counts as held, as online."""
     progress.stage("IQL critics", config.updates)
     target = copy.deepcopy(q)
     q_optimizer = torch.optim.Adam(q.parameters(), config.lr)
@@ -59,7 +60,8 @@ def train_critics(
         with torch.no_grad():
             best = target.smaller(here, action)
             alive = (~data.terminated[rows]).float()
-            backup = data.reward[rows] + config.gamma * alive * value(x_next[rows])
+            following = held_success(value(x_next[rows]), data.reward[rows], data.success[rows], config.gamma)
+            backup = data.reward[rows] + config.gamma * alive * following
         v_loss = expectile_loss(best - value(here), config.expectile)
         descend(v_loss, v_optimizer, value.parameters(), max_norm=10.0)
         both = q(here, action)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
+from farl.algorithms.advantage import held_success
 from farl.algorithms.optimisation import descend, track
 from farl.algorithms.state_model_training import masked_mean
 from farl.data.batches import Windows, WindowSampler
@@ -121,7 +122,8 @@ def _td_target(
     flat = encoded.flatten(0, 1)
     joint = torch.cat([flat, model.propose(flat)], dim=-1)
     values = torch.stack([model.two_hot.decode(q(joint)) for q in target])  # type: ignore[attr-defined]
-    return windows.reward + config.gamma * values.amin(0).view_as(windows.reward)
+    following = held_success(values.amin(0).view_as(windows.reward), windows.reward, windows.success, config.gamma)
+    return windows.reward + config.gamma * following
 
 
 def prior_loss(model: LatentModel, latents: Tensor, windows: Windows) -> Tensor:

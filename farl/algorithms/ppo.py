@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from farl.algorithms.advantage import generalised_advantage
+from farl.algorithms.advantage import generalised_advantage, held_success
 from farl.algorithms.credit import Credit, CreditMode, assign
 from farl.algorithms.optimisation import anneal, descend
 from farl.networks.policy import GaussianPolicy
@@ -61,6 +61,8 @@ class Rollout:
     terminated: Bool[Tensor, "t b"]
     truncated: Bool[Tensor, "t b"]
     failure: Bool[Tensor, "t b"]
+    success: Bool[Tensor, "t b"]
+    """the step ended its episode by success"""
     gated: Bool[Tensor, "t b"]
     risk: Float[Tensor, "t b"]
 
@@ -68,7 +70,7 @@ class Rollout:
     def empty(cls, steps: int, envs: int, obs: int, act: int) -> Rollout:
         """Storage for one iteration."""
         wide = {"obs": obs, "next_obs": obs, "proposed": act, "executed": act}
-        flags = {"terminated", "truncated", "failure", "gated"}
+        flags = {"terminated", "truncated", "failure", "success", "gated"}
         return cls(
             **{
                 name: torch.zeros(steps, envs, wide[name])
@@ -135,6 +137,7 @@ class PPO:
         shape = rollout.reward.shape
         value = self.value(x).view(shape)
         next_value = self.value(self.policy.normalizer(rollout.next_obs.flatten(0, 1))).view(shape)
+        next_value = held_success(next_value, rollout.reward, rollout.success, self.config.gamma)
         advantage = generalised_advantage(
             rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.config.gamma, self.config.lam
         )

@@ -24,6 +24,8 @@ class Transitions:
     terminated: Bool[Tensor, " n"]
     """true ends only: success and time-out are truncations and bootstrap"""
     failure: Bool[Tensor, " n"]
+    success: Bool[Tensor, " n"]
+    """the step that ended its episode by success"""
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -49,7 +51,15 @@ def transitions(episodes: Sequence[Episode], reward_scale: float) -> Transitions
         next_obs=stack([e.obs[1:] for e in episodes]).float(),
         terminated=stack([e.terminated for e in episodes]).bool(),
         failure=stack([e.failure for e in episodes]).bool(),
+        success=stack([_final(e, e.outcome == "success") for e in episodes]),
     )
+
+
+def _final(episode: Episode, value: bool) -> np.ndarray:  # type: ignore[type-arg]
+    """``value`` at the last step, False before."""
+    flags = np.zeros(len(episode), dtype=bool)
+    flags[-1] = value
+    return flags
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Windows:
     action: Float[Tensor, "t b act"]
     reward: Float[Tensor, "t b"]
     failure: Bool[Tensor, "t b"]
+    success: Bool[Tensor, "t b"]
     failure_weight: Float[Tensor, "t b"]
     valid: Bool[Tensor, "t b"]
 
@@ -90,7 +101,7 @@ class WindowSampler:
         self._obs = torch.zeros(total, obs_dim)
         self._action = torch.zeros(total, act_dim)
         self._reward, self._weight = torch.zeros(total), torch.ones(total)
-        self._failure, self._valid = torch.zeros(total, dtype=torch.bool), torch.zeros(total, dtype=torch.bool)
+        self._failure, self._success, self._valid = (torch.zeros(total, dtype=torch.bool) for _ in range(3))
         self._steps = torch.cat([torch.arange(s, s + n) for s, n in zip(starts[:-1], lengths, strict=True)])
         onsets = []
         for start, episode in zip(starts[:-1], episodes, strict=True):
@@ -99,6 +110,7 @@ class WindowSampler:
             self._action[rows] = torch.from_numpy(episode.actions).clamp(-1, 1)
             self._reward[rows] = torch.from_numpy(episode.rewards) * reward_scale
             self._failure[rows] = torch.from_numpy(episode.failure)
+            self._success[rows] = torch.from_numpy(_final(episode, episode.outcome == "success"))
             self._valid[rows] = True
             self._weight[rows] = torch.from_numpy(_failure_weights(episode, onset_weight, kept))
             if episode.onset is not None:
@@ -120,7 +132,13 @@ class WindowSampler:
         valid = self._valid[index[:-1]].long().cumprod(0).bool()
         index, inner = index.clamp(max=len(self._obs) - 1), index[:-1]
         return Windows(
-            self._obs[index], self._action[inner], self._reward[inner], self._failure[inner], self._weight[inner], valid
+            self._obs[index],
+            self._action[inner],
+            self._reward[inner],
+            self._failure[inner],
+            self._success[inner],
+            self._weight[inner],
+            valid,
         )
 
 

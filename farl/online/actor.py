@@ -94,6 +94,8 @@ class Actor:
         rollout.reward[t] = torch.from_numpy(np.asarray(reward, dtype=np.float32)) * self.reward_scale
         rollout.terminated[t], rollout.truncated[t] = torch.from_numpy(terminated), torch.from_numpy(truncated)
         rollout.failure[t] = torch.from_numpy(failure)
+        success = column(info, "success", self.envs.num_envs, 0.0) > 0
+        rollout.success[t] = torch.from_numpy(success & truncated)
         self.obs = np.array(following, dtype=np.float32)
         self._account(action, reward, terminated, truncated, failure, info, decision)
         if (ended := terminated | truncated).any():
