@@ -66,6 +66,7 @@ class Calibration:
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Calibration:
         values: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in record.items()}
+        values["reliability"] = [tuple(row) for row in values["reliability"]]
         return cls(**values)
 
 

@@ -127,10 +127,9 @@ class WindowSampler:
             position = torch.rand(count, generator=generator)
             begin[:count] = first + (position * (last - first + 1)).long()
         index = begin + torch.arange(self.length + 1)[:, None]
-        # A window that starts in one episode may reach the next one's rows only through the padding, which is invalid;
-        # cumulative validity switches off everything behind it.
-        valid = self._valid[index[:-1]].long().cumprod(0).bool()
-        index, inner = index.clamp(max=len(self._obs) - 1), index[:-1]
+        # The padding behind every episode is as long as a window: none reaches into the next episode.
+        inner = index[:-1]
+        valid = self._valid[inner]
         return Windows(
             self._obs[index],
             self._action[inner],

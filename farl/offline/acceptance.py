@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.offline_ppo import OfflinePPOResult
@@ -137,7 +138,7 @@ def _percent(share: float) -> str:
 @torch.no_grad()
 def open_loop_error(
     bundle: OfflineBundle, episodes: Sequence[Episode], horizon: int, count: int = 512
-) -> np.ndarray[Any, Any]:
+) -> NDArray[Any]:
     """|predicted - true| of every observation dimension after ``horizon`` executed actions, raw units ``[n, obs]``."""
     long_enough = [e for e in episodes if len(e) >= horizon]
     sampler = WindowSampler(long_enough, horizon, bundle.reward_scale, onset_fraction=0.0)
@@ -147,7 +148,7 @@ def open_loop_error(
     for action in windows.action:
         z, _ = bundle.model.step(z, action)
     predicted = bundle.normalizer.inverse(bundle.model.decode(z))
-    error: np.ndarray[Any, Any] = (predicted - windows.obs[-1]).abs()[complete].numpy()
+    error: NDArray[Any] = (predicted - windows.obs[-1]).abs()[complete].numpy()
     return error
 
 
@@ -221,8 +222,8 @@ class _Fixed:
     def begin(self, env: int, seed: int) -> None:
         """Nothing to draw."""
 
-    def act(self, obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        action: np.ndarray[Any, Any] = self.policy.act(torch.from_numpy(obs)).numpy()
+    def act(self, obs: NDArray[Any]) -> NDArray[Any]:
+        action: NDArray[Any] = self.policy.act(torch.from_numpy(obs)).numpy()
         return action
 
 
