@@ -100,6 +100,13 @@ def test_the_stored_next_observation_is_the_true_final_one_not_the_next_episodes
     assert rollout.truncated[:, 0].nonzero().flatten().tolist() == [2, 6]
 
 
+def test_a_success_is_stored_where_it_ended_the_episode_without_terminating_it():
+    lethal = ([OK, BOTH], "terminated")  # over the cliff and at the goal: that is no success to hold
+    passing = ([GOAL, OK, OK], "truncated")  # at the goal on the way, but the clock ended it
+    _, rollout, _ = act_in(Scripted([SUCCESS, TIMEOUT, COINCIDE, lethal, passing]), steps=14)
+    assert rollout.success[:, 0].nonzero().flatten().tolist() == [2, 8]
+
+
 @pytest.mark.parametrize("scale", [0.1, 2.5])
 def test_rewards_are_learnt_in_the_given_scale_and_recorded_raw(scale):
     _, rollout, closed = act_in(Scripted([SUCCESS]), steps=3, reward_scale=scale)

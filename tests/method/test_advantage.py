@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from farl.algorithms.advantage import generalised_advantage
+from farl.algorithms.advantage import generalised_advantage, held_success
 
 GAMMA, LAM = 0.9, 0.8
 REWARD, VALUE, NEXT_VALUE = [1.0, 2.0, 3.0], [10.0, 20.0, 30.0], [20.0, 30.0, 40.0]
@@ -111,3 +111,13 @@ def test_with_lambda_one_the_advantage_is_the_discounted_return_minus_the_value(
         1.0,
     )
     assert result[0, 0].item() == pytest.approx(1 + 0.9 * 2 + 0.81 * 3 - 10, abs=1e-4)
+
+
+def test_a_held_success_replaces_the_untrained_value_behind_it_and_nothing_else(generator):
+    """r + gamma * held = r / (1 - gamma): the reward of the success, for ever."""
+    value, reward = torch.randn(50, generator=generator), torch.rand(50, generator=generator)
+    success = torch.rand(50, generator=generator) < 0.3
+    held = held_success(value, reward, success, GAMMA)
+    assert torch.equal(held[~success], value[~success])
+    forever = sum(GAMMA**k * reward[success] for k in range(400))
+    assert torch.allclose((reward + GAMMA * held)[success], forever, atol=1e-4)

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from farl.algorithms.latent_model_training import LatentModelConfig, model_losses
+from farl.algorithms.latent_model_training import LatentModelConfig, _td_target, model_losses
 from farl.algorithms.state_model_training import StateModelConfig, rollout_loss, train_state_model
 from farl.data.batches import WindowSampler, transitions
 from farl.data.episode_store import read_episodes
@@ -83,6 +83,18 @@ def test_the_failure_loss_weighs_every_step_as_the_sampler_says(losses, windows,
         rho = torch.tensor([LatentModelConfig().rho_failure ** t for t in range(LENGTH)])
         expected = (rho * (weight * each).sum(1) / weight.sum(1)).sum() / LENGTH
     assert losses(windows)["failure"].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_latent_models_value_counts_a_success_as_held(normalizer, windows):
+    model, config = LatentModel(normalizer, 2, latent=16, width=16), LatentModelConfig(horizon=LENGTH)
+    assert windows.success.any()
+    encoded = torch.rand(*windows.success.shape, 16)
+    with torch.no_grad():
+        target = _td_target(model, model.value_heads, encoded, windows, config)
+    reward = windows.reward
+    assert torch.allclose(target[windows.success], reward[windows.success] / (1 - config.gamma), rtol=1e-4)
+    fresh = reward[~windows.success]  # a fresh value head answers 0 everywhere
+    assert torch.allclose(target[~windows.success], fresh, atol=1e-4)
 
 
 def test_the_state_models_failure_heads_do_not_steer_its_dynamics(normalizer, windows):

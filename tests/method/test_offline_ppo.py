@@ -55,7 +55,8 @@ def policy():
 def data(generator):
     obs = torch.randn(400, 3, generator=generator)
     nothing = torch.zeros(400)
-    return Transitions(obs, torch.zeros(400, 2), nothing, obs, nothing.bool(), nothing.bool())
+    never = nothing.bool()
+    return Transitions(obs, torch.zeros(400, 2), nothing, obs, terminated=never, failure=never, success=never)
 
 
 def improve(policy, q, data, model=None, **settings):

@@ -191,3 +191,16 @@ def test_under_a_shield_proposed_credit_learns_the_best_action_the_shield_permit
     expected = grid * normal.cdf(z) - 0.1 * normal.log_prob(z).exp() - (1 - normal.cdf(z))
     optimum = grid[expected.argmax()]
     assert (first - optimum).abs().mean() < 0.12
+
+
+def test_each_ending_gives_the_critic_the_return_it_stands_for(generator):
+    """Episodes of one step: a success is held for ever, a time-out goes on, a termination is over."""
+    ppo = learner(gamma=0.8, lam=1.0)
+    rollout = rollout_of(ppo, generator, steps=3, envs=5)
+    rollout.success[0], rollout.truncated[:2], rollout.terminated[2] = True, True, True
+    rollout.truncated[2] = False
+    _, returns, _ = ppo._targets(rollout, ppo.policy.normalizer(rollout.obs.flatten(0, 1)))
+    with torch.no_grad():
+        following = ppo.value(ppo.policy.normalizer(rollout.next_obs[1]))
+    by_hand = [rollout.reward[0] / (1 - 0.8), rollout.reward[1] + 0.8 * following, rollout.reward[2]]
+    assert torch.allclose(returns.view(3, 5), torch.stack(by_hand), atol=1e-5)

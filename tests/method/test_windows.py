@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from farl.data.batches import WindowSampler
-from farl.types import Episode
+from farl.types import Episode, Outcome
 
 
-def episode(number: int, length: int, failing: tuple[int, ...] = ()) -> Episode:
+def episode(number: int, length: int, failing: tuple[int, ...] = (), outcome: Outcome = "timeout") -> Episode:
     """Observation (episode, step); action step / 100; reward 10 * episode + step."""
     steps = np.arange(length + 1, dtype=np.float32)
     failure = np.zeros(length, bool)
@@ -23,7 +23,7 @@ def episode(number: int, length: int, failing: tuple[int, ...] = ()) -> Episode:
         truncated=np.arange(length) == length - 1,
         failure=failure,
         margin=np.full(length, np.nan, np.float32),
-        outcome="timeout",
+        outcome=outcome,
         seed=number,
     )
 
@@ -85,6 +85,14 @@ def test_a_lasting_failure_teaches_its_onset_and_not_already_failed(generator):
     assert weight[20:25] == [1.0] * 5
     assert weight[25] == 0.0
     assert windows.failure[:, column].nonzero().flatten().tolist() == [*range(10, 20), 25]
+
+
+def test_success_is_marked_at_the_last_step_of_a_successful_episode_alone(generator):
+    episodes = [episode(1, 9, outcome="success"), episode(2, 9)]
+    windows = WindowSampler(episodes, length=4, reward_scale=1.0).sample(500, generator)
+    last = (windows.obs[:-1, :, 0] == 1) & (windows.obs[:-1, :, 1] == 8) & windows.valid
+    assert last.any()
+    assert torch.equal(windows.success & windows.valid, last)
 
 
 @pytest.mark.parametrize("failing", [(), (5,)])
