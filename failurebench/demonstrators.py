@@ -9,7 +9,6 @@ import numpy as np
 from failurebench.experts import (
     CLEAR_BESIDE_M,
     CLOSED,
-    HELD_BELOW_M,
     OPEN,
     OVER_M,
     WAIT_HEIGHT_M,
@@ -21,6 +20,7 @@ from failurebench.experts import (
     back_off,
     drag,
     inside,
+    pin,
     push,
     toward,
 )
@@ -89,8 +89,9 @@ class BoundarySeeker(Expert):
 class Retreat(Expert):
     """Recovery: undo what moves the puck outwards, and leave the hand where pushing can begin again.
 
-    A held puck is dragged back inside. From a pushed one the fist backs off at constant height, so that the puck comes to
-    rest standing: lifting first drags its near edge up and sets it rolling, which nothing stops. Once clear, lift and wait.
+    A held puck, upright or askew, is dragged back inside. From a pushed one the fist backs off at constant height, so that
+    the puck comes to rest standing: lifting first drags its near edge up and sets it rolling. A rolling one is overtaken
+    and pinned from above, which takes some sixteen agent steps. Once clear, lift and wait.
     """
 
     inner_margin_m = 0.06
@@ -105,8 +106,10 @@ class Retreat(Expert):
         (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
         beside, above = math.hypot(hx - px, hy - py), hz - pz
         grip = OPEN if seen.opening > 0.75 else CLOSED
-        if beside < 0.03 and above < HELD_BELOW_M:
-            return toward(seen.hand, *inside(seen, self.inner_margin_m), pz + 0.03, CLOSED)
+        if beside < 0.04 and above < 0.07 and 0.2 < seen.opening < 0.8:
+            return toward(seen.hand, *inside(seen, self.inner_margin_m), hz, CLOSED)
+        if seen.upright < 0.7:
+            return pin(seen)
         if beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
             return back_off(seen, hz)
         return toward(seen.hand, hx, hy, WAIT_HEIGHT_M, grip)

@@ -136,9 +136,7 @@ def _percent(share: float) -> str:
 
 
 @torch.no_grad()
-def open_loop_error(
-    bundle: OfflineBundle, episodes: Sequence[Episode], horizon: int, count: int = 512
-) -> NDArray[Any]:
+def open_loop_error(bundle: OfflineBundle, episodes: Sequence[Episode], horizon: int, count: int = 512) -> NDArray[Any]:
     """|predicted - true| of every observation dimension after ``horizon`` executed actions, raw units ``[n, obs]``."""
     long_enough = [e for e in episodes if len(e) >= horizon]
     sampler = WindowSampler(long_enough, horizon, bundle.reward_scale, onset_fraction=0.0)

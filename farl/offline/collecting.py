@@ -28,6 +28,10 @@ from farl.types import Episode, Outcome, State
 FloatArray = NDArray[np.float32]
 
 
+LONGEST_LEAD = 25
+"""agent steps before a failure from which states are remembered: a rolling object needs some sixteen to be caught"""
+
+
 @runtime_checkable
 class Agent(Protocol):
     """Something that acts in every environment of a vector."""
@@ -98,7 +102,7 @@ class _Open:
     seed: int
     obs: list[FloatArray]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
-    states: deque[State] = field(default_factory=lambda: deque(maxlen=12))
+    states: deque[State] = field(default_factory=lambda: deque(maxlen=LONGEST_LEAD))
     failing: int = 0
 
 

@@ -20,6 +20,7 @@ from farl.files import write_json
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.offline.collecting import (
+    LONGEST_LEAD,
     Agent,
     Collector,
     ExploringPolicy,
@@ -46,7 +47,7 @@ class DemosConfig:
     """folder of the four sets"""
     seed: int = 0
     num_envs: int = 16
-    expert_steps: int = 8000
+    expert_steps: int = 4000
     """agent steps of the task expert with noise (white 0.15, slow 0.2)"""
     clumsy_steps: int = 24000
     """agent steps of the clumsy demonstrator: most of what a robot is really shown"""
@@ -54,9 +55,9 @@ class DemosConfig:
     """agent steps of failure seekers and of noisy demonstrators"""
     clone_steps: int = 48000
     """agent steps of the cloned policy exploring, added to the failure set: the failures the gate will really meet"""
-    recovery_episodes: int = 240
+    recovery_episodes: int = 400
     """recoveries kept, each from a state shortly before a failure"""
-    recovery_steps: int = 25
+    recovery_steps: int = 30
     """agent steps of a recovery demonstration"""
     recovery_noise: float = 0.1
     """std of the noise on a recovery demonstration"""
@@ -165,8 +166,8 @@ class _Session:
         # The policy's own near-failures come first: they are what the gate will hand over, and a clone of recoveries from
         # scripted accidents alone meets states it has never seen.
         rng = np.random.default_rng([cfg.seed, 8])
-        near = [snapshot.state for snapshot in snapshots if 2 <= snapshot.lead <= 10]
-        own = np.array([snapshot.behaviour == "clone" for snapshot in snapshots if 2 <= snapshot.lead <= 10])
+        near = [snapshot.state for snapshot in snapshots if 2 <= snapshot.lead <= LONGEST_LEAD]
+        own = np.array([snapshot.behaviour == "clone" for snapshot in snapshots if 2 <= snapshot.lead <= LONGEST_LEAD])
         order = np.argsort(rng.random(len(near)) - own, kind="stable")
         agent = self._experts("recovery", NoiseConfig(white=cfg.recovery_noise))
         kept: list[Episode] = []
