@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit status; what the user can mend is one line on stderr, never a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     sys.path.append(str(Path.cwd()))   # a task of the user's own, `my_tasks:Mine-v0`, is looked for last and where they are
+    os.environ.setdefault("OMP_NUM_THREADS", "1")   # tiny networks get many times slower when threads crowd each other
     try:
         status = _dispatch(arguments)
         sys.stdout.flush()   # here, where a reader that has gone away is no error

@@ -140,8 +140,9 @@ class Session:
         self.evaluation_envs.close()
         if kind is None:
             mark(self.config.out, status="finished", steps=self.actor.steps, wall_s=self.seconds())
-        elif kind is KeyboardInterrupt:
-            mark(self.config.out, status="interrupted", steps=self.actor.steps)
+        else:
+            status = "interrupted" if kind is KeyboardInterrupt else "failed"
+            mark(self.config.out, status=status, steps=self.actor.steps)
 
     def seconds(self) -> float:
         """Wall-clock time spent on this run, earlier starts included."""
