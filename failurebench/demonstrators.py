@@ -9,6 +9,7 @@ import numpy as np
 from failurebench.experts import (
     CLEAR_BESIDE_M,
     CLOSED,
+    FIST_OPENING,
     OPEN,
     OVER_M,
     WAIT_HEIGHT_M,
@@ -20,7 +21,6 @@ from failurebench.experts import (
     back_off,
     drag,
     inside,
-    pin,
     push,
     toward,
 )
@@ -90,8 +90,9 @@ class Retreat(Expert):
     """Recovery: undo what moves the puck outwards, and leave the hand where pushing can begin again.
 
     A held puck, upright or askew, is dragged back inside. From a pushed one the fist backs off at constant height, so that
-    the puck comes to rest standing: lifting first drags its near edge up and sets it rolling. A rolling one is overtaken
-    and pinned from above, which takes some sixteen agent steps. Once clear, lift and wait.
+    the puck comes to rest standing: lifting first drags its near edge up and sets it rolling, which nothing stops. Once
+    clear, lift and wait. Overtaking a rolling puck and pinning it from above saves more of the states twenty steps before a
+    failure, but in closed loop the hand that comes late pushes it out: worse than no recovery at all.
     """
 
     inner_margin_m = 0.06
@@ -106,10 +107,8 @@ class Retreat(Expert):
         (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
         beside, above = math.hypot(hx - px, hy - py), hz - pz
         grip = OPEN if seen.opening > 0.75 else CLOSED
-        if beside < 0.04 and above < 0.07 and 0.2 < seen.opening < 0.8:
+        if beside < 0.03 and above < 0.07 and FIST_OPENING < seen.opening < 0.8:
             return toward(seen.hand, *inside(seen, self.inner_margin_m), hz, CLOSED)
-        if seen.upright < 0.7:
-            return pin(seen)
         if beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
             return back_off(seen, hz)
         return toward(seen.hand, hx, hy, WAIT_HEIGHT_M, grip)

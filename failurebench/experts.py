@@ -21,6 +21,9 @@ PUSH_HEIGHT_M = 0.02
 CLEAR_ABOVE_M = 0.11
 """height of the hand over the puck's centre at which the fingers pass above it"""
 
+FIST_OPENING = 0.33
+"""a closed gripper with nothing in it opens less than this"""
+
 HELD_BELOW_M = 0.045
 """height of the hand over the puck's centre below which the puck is between the fingers"""
 
@@ -137,18 +140,3 @@ def inside(seen: Seen, margin: float) -> Vec2:
 
 def _clamp(value: float, low: float, high: float) -> float:
     return min(max(value, low), high) if low < high else (low + high) / 2
-
-
-def pin(seen: Seen) -> Action:
-    """Overtake a rolling puck and press the fist down on it; friction with the table then holds it."""
-    (hx, hy, hz), (px, py, pz), (vx, vy, _) = seen.hand, seen.puck, seen.puck_velocity
-    x, y = px + 4.0 * vx, py + 4.0 * vy  # where it will be when the hand has caught up
-    off = math.hypot(hx - x, hy - y)
-    if off < 0.02:
-        z = pz + PUSH_HEIGHT_M
-    elif off > 0.035 or hz - pz > 0.06:
-        z = pz + OVER_M
-    else:
-        z = hz
-    action = np.array([15.0 * (x - hx) + 100.0 * vx, 15.0 * (y - hy) + 100.0 * vy, 10.0 * (z - hz), CLOSED], np.float32)
-    return np.clip(action, -1.0, 1.0)
