@@ -47,8 +47,9 @@ class DemosConfig:
     """folder of the four sets"""
     seed: int = 0
     num_envs: int = 16
-    expert_steps: int = 4000
-    """agent steps of the task expert with noise (white 0.15, slow 0.2)"""
+    expert_steps: int = 0
+    """agent steps of the task expert with noise (white 0.15, slow 0.2), beside the clumsy demonstrator's; a clone of both tips
+    more objects than a clone of either. A task without a clumsy demonstrator takes all its steps from the expert"""
     clumsy_steps: int = 24000
     """agent steps of the clumsy demonstrator: most of what a robot is really shown"""
     failure_steps: int = 40000
@@ -72,9 +73,13 @@ class DemosConfig:
     bc: BCConfig = field(default_factory=BCConfig)
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "recovery_steps", "expert_steps", "clumsy_steps"):
+        for name in ("num_envs", "recovery_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if min(self.expert_steps, self.clumsy_steps) < 0 or self.expert_steps + self.clumsy_steps < 1:
+            raise ValueError(
+                f"expert_steps is {self.expert_steps} and clumsy_steps {self.clumsy_steps}; give 1 or more to at least one"
+            )
 
 
 def collect(config: DemosConfig) -> Path:
@@ -112,19 +117,16 @@ class _Session:
 
     def task_set(self) -> list[Episode]:
         cfg = self.config
-        noise = NoiseConfig(white=0.15, ou=0.2)
-        episodes = self._run(
-            self._experts("task", noise), "task", cfg.expert_steps, _from(Purpose.TASK_SET, cfg.seed, 0), "task expert"
+        clumsy = cfg.clumsy_steps if "pusher" in self._kinds() else 0
+        plan = (
+            ("task", NoiseConfig(white=0.15, ou=0.2), cfg.expert_steps + cfg.clumsy_steps - clumsy, "task expert"),
+            ("pusher", NoiseConfig(white=0.1, ou=0.1, gain=(0.7, 1.0)), clumsy, "clumsy demonstrator"),
         )
-        if "pusher" in self._kinds():
-            noise = NoiseConfig(white=0.1, ou=0.1, gain=(0.7, 1.0))
-            episodes += self._run(
-                self._experts("pusher", noise),
-                "pusher",
-                cfg.clumsy_steps,
-                _from(Purpose.TASK_SET, cfg.seed, 1),
-                "clumsy demonstrator",
-            )
+        episodes = []
+        for part, (kind, noise, steps, stage) in enumerate(plan):
+            if steps > 0:
+                seeds = _from(Purpose.TASK_SET, cfg.seed, part)
+                episodes += self._run(self._experts(kind, noise), kind, steps, seeds, stage)
         return episodes
 
     def failure_set(self, policy: GaussianPolicy) -> tuple[list[Episode], list[Snapshot]]:
