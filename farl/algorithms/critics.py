@@ -41,11 +41,11 @@ class SimulatorOracle:
         rollouts: int,
         generator: torch.Generator,
     ) -> None:
-        if get_states(live) is None:
+        copy.reset(seed=0)
+        if get_states(copy) is None:
             raise UserError("the oracle gate needs get_state()/set_state() from the environment; this task offers none")
         self.live, self.copy, self.policy = live, copy, policy
         self.horizon, self.rollouts, self.generator = horizon, rollouts, generator
-        copy.reset(seed=0)
 
     def risk(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
         states = get_states(self.live)
