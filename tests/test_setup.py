@@ -145,7 +145,8 @@ def test_ci_and_make_run_what_they_promise() -> None:
         ("check", "lint-imports"),
         ("docs", "sphinx"),
     ):
-        planned = subprocess.run(["make", "--no-print-directory", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        line = ["make", "--no-print-directory", "-n", target]   # make test runs this under a make of its own
+        planned = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         assert "scripts/setup" in planned.splitlines()[0]
         assert command in planned
 
