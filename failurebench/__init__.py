@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium
 
@@ -11,25 +11,35 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "make_vec"]
 
-TASKS = {
-    "FailureBench/BoundedPush-v0": "failurebench.tasks.bounded_push:BoundedPush",
-    "FailureBench/BoundedPush-Hard-v0": "failurebench.tasks.bounded_push:HardBoundedPush",
-}
-"""id -> ``module:Class`` of its task"""
-
 HORIZON = 250
-"""agent steps per episode, unless another ``max_episode_steps`` is asked for"""
+"""agent steps per episode of most tasks"""
+
+
+class Entry(NamedTuple):
+    """What an id stands for."""
+
+    task: str
+    """``module:Class`` of the task"""
+
+    horizon: int = HORIZON
+    """agent steps per episode, unless another ``max_episode_steps`` is asked for"""
+
+
+TASKS = {
+    "FailureBench/BoundedPush-v0": Entry("failurebench.tasks.bounded_push:BoundedPush"),
+    "FailureBench/BoundedPush-Hard-v0": Entry("failurebench.tasks.bounded_push:HardBoundedPush"),
+}
 
 
 def _register() -> None:
-    for task_id, task in TASKS.items():
+    for task_id, (task, horizon) in TASKS.items():
         gymnasium.register(
             task_id,
             entry_point="failurebench.env:FailureEnv",
             vector_entry_point="failurebench.vector:FailureVectorEnv",
             # gymnasium.make keeps the horizon for its TimeLimit wrapper and hands it to vector environments only, so a
             # single environment must not also cut episodes: a longer horizon could not be asked for.
-            max_episode_steps=HORIZON,
+            max_episode_steps=horizon,
             kwargs={"task": task, "max_episode_steps": None},
         )
 

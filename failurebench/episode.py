@@ -78,15 +78,13 @@ class Episode:
         self.sawyer = Sawyer(load_world(task.scene))
         self._clipped = np.empty(OBS)
         self.begun = False
-        hazard = task.hazard()
         self._row = np.zeros(OBS)
-        self._row[11 : 11 + len(hazard)] = hazard
 
     def begin(self, rng: np.random.Generator) -> None:
         """Start an episode that ``rng`` alone decides."""
         world = self.sawyer.world
         self._set_start(self.task.start(rng, world.object_z))
-        self.sawyer.reset(self.start.object)
+        self.sawyer.reset(self.start.object, self.task.props(self.start))
         frame = self.sawyer.frame()
         self._row[:11] = self._row[FRAME : FRAME + 11] = frame
         self.steps = 0
@@ -102,9 +100,9 @@ class Episode:
             row[FRAME : FRAME + 11] = row[:11]
             row[:11] = sawyer.frame()
             reward += self._reward(sawyer, grip)
-            margin = min(margin, task.margin(sawyer))
+            margin = min(margin, task.margin(sawyer, self.start))
             failure = margin <= 0.0
-            success = success or math.dist(sawyer.object, self.start.goal) <= task.success_radius_m
+            success = success or task.reached(sawyer.object, self.start.goal)
             if failure and protocol.terminate_on_failure:
                 break  # terminal: what the rest of the repeat would do belongs to nobody
         self.steps += 1
@@ -142,6 +140,7 @@ class Episode:
             "frames": np.concatenate([self._row[:11], self._row[FRAME : FRAME + 11]]),
             "start": np.array(self.start.object),
             "goal": np.array(self.start.goal),
+            "hazard": np.array(self.start.hazard),
             "steps": self.steps,
             "failed": self.failed,
         }
@@ -153,7 +152,7 @@ class Episode:
             ValueError: the state is another task's, another MuJoCo version's, or not a state.
         """
         self._check(state)
-        self._set_start(Start(tuple(state["start"].tolist()), tuple(state["goal"].tolist())))
+        self._set_start(Start(*(tuple(state[part].tolist()) for part in ("start", "goal", "hazard"))))
         self.sawyer.set_state(state["physics"])
         self._row[:11], self._row[FRAME : FRAME + 11] = state["frames"][:11], state["frames"][11:]
         self.steps, self.failed = int(state["steps"]), bool(state["failed"])
@@ -164,7 +163,7 @@ class Episode:
         return _revive, (self.task, self.protocol, self.get_state() if self.begun else None)
 
     def _check(self, state: State) -> None:
-        missing = {"task", "mujoco", "physics", "frames", "start", "goal", "steps", "failed"} - set(state)
+        missing = {"task", "mujoco", "physics", "frames", "start", "goal", "hazard", "steps", "failed"} - set(state)
         if missing:
             raise ValueError(f"the state lacks {sorted(missing)}: pass what get_state() returned")
         if state["task"] != self.task.name:
@@ -185,11 +184,12 @@ class Episode:
 
     def _set_start(self, start: Start) -> None:
         self.start, self.begun = start, True
+        self._row[11 : 11 + len(start.hazard)] = start.hazard
         self._row[2 * FRAME :] = start.goal
         self._reward = self.task.reward(start, self.sawyer.world.tcp_start)
 
     def _nothing_happened(self) -> None:
-        self.reward, self.margin = 0.0, self.task.margin(self.sawyer)
+        self.reward, self.margin = 0.0, self.task.margin(self.sawyer, self.start)
         self.failure = self.onset = self.success = self.terminated = self.truncated = False
 
 

@@ -54,12 +54,13 @@ class Seen(NamedTuple):
 
     hand: tuple[float, float, float]
     opening: float
-    puck: tuple[float, float, float]
+    object: tuple[float, float, float]
     upright: float
     """cosine of the puck's tilt: 1 stands (or stands on its head), 0 lies on its side"""
     hand_velocity: tuple[float, float, float]
-    puck_velocity: tuple[float, float, float]
-    boundary: tuple[float, float, float, float]
+    object_velocity: tuple[float, float, float]
+    hazard: tuple[float, ...]
+    """the 7 spare slots; what they mean is the task's"""
     goal: tuple[float, float, float]
 
     @classmethod
@@ -70,11 +71,11 @@ class Seen(NamedTuple):
         return cls(
             hand=(o[0], o[1], o[2]),
             opening=o[3],
-            puck=(o[4], o[5], o[6]),
+            object=(o[4], o[5], o[6]),
             upright=abs(1.0 - 2.0 * (qx * qx + qy * qy)),
             hand_velocity=(o[0] - o[18], o[1] - o[19], o[2] - o[20]),
-            puck_velocity=(o[4] - o[22], o[5] - o[23], o[6] - o[24]),
-            boundary=(o[11], o[12], o[13], o[14]),
+            object_velocity=(o[4] - o[22], o[5] - o[23], o[6] - o[24]),
+            hazard=tuple(o[11:18]),
             goal=(o[36], o[37], o[38]),
         )
 
@@ -87,7 +88,7 @@ def toward(hand: tuple[float, float, float], x: float, y: float, z: float, grip:
 
 def drag(seen: Seen, target: Vec2) -> Action:
     """Open gripper: hover, descend; then close and drag the puck to ``target``."""
-    (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+    (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
     off = math.hypot(hx - px, hy - py)
     if off > 0.03 or (off > 0.02 and hz - pz > 0.06):
         return toward(seen.hand, px, py, pz + (0.12 if off > 0.06 else 0.08), OPEN)
@@ -100,7 +101,7 @@ def drag(seen: Seen, target: Vec2) -> Action:
 
 def push(seen: Seen, target: Vec2, contact_offset: float, gain: float) -> Action:
     """Closed gripper: go round to the side of the puck away from ``target``, come down, push through the puck."""
-    (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+    (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
     away = math.hypot(target[0] - px, target[1] - py) or 1e-9
     ux, uy = (target[0] - px) / away, (target[1] - py) / away
     along = (hx - px) * ux + (hy - py) * uy
@@ -115,7 +116,7 @@ def push(seen: Seen, target: Vec2, contact_offset: float, gain: float) -> Action
 
 def go_behind(seen: Seen, x: float, y: float) -> Action:
     """Bring the fist down at (x, y) beside the puck without touching the puck on the way."""
-    (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+    (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
     if math.hypot(x - hx, y - hy) < 0.03:
         return toward(seen.hand, x, y, pz + PUSH_HEIGHT_M, CLOSED)
     if hz - pz > CLEAR_ABOVE_M:
@@ -127,15 +128,17 @@ def go_behind(seen: Seen, x: float, y: float) -> Action:
 
 def back_off(seen: Seen, z: float) -> Action:
     """Full speed away from the puck at height ``z``."""
-    dx, dy = seen.hand[0] - seen.puck[0], seen.hand[1] - seen.puck[1]
+    dx, dy = seen.hand[0] - seen.object[0], seen.hand[1] - seen.object[1]
     distance = math.hypot(dx, dy) or 1e-9
     return np.clip(np.array([dx / distance, dy / distance, 10.0 * (z - seen.hand[2]), CLOSED], np.float32), -1.0, 1.0)
 
 
 def inside(seen: Seen, margin: float) -> Vec2:
     """The point nearest to the puck that is ``margin`` inside the boundary, or the middle if that is too narrow."""
-    x_low, x_high, y_low, y_high = seen.boundary
-    return _clamp(seen.puck[0], x_low + margin, x_high - margin), _clamp(seen.puck[1], y_low + margin, y_high - margin)
+    x_low, x_high, y_low, y_high = seen.hazard[:4]
+    return _clamp(seen.object[0], x_low + margin, x_high - margin), _clamp(
+        seen.object[1], y_low + margin, y_high - margin
+    )
 
 
 def _clamp(value: float, low: float, high: float) -> float:

@@ -50,7 +50,7 @@ class Renderer:
         option, perturb = mujoco.MjvOption(), mujoco.MjvPerturb()
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(self._model, data, option, perturb, self._camera, everything.value, self._scene)
-        for segment in episode.task.outline():
+        for segment in episode.task.outline(episode.start):
             self._draw(segment)
         pixels = np.empty((SIZE, SIZE, 3), np.uint8)
         area = mujoco.MjrRect(0, 0, SIZE, SIZE)

@@ -20,6 +20,9 @@ FRAME_SKIP = 5
 ACTION_SCALE = np.float32(0.01)
 """metres the hand's target moves per simulator step at full action; float32 because stock multiplies in float32"""
 
+HAND = "mocap"
+"""the body the hand is welded to"""
+
 FRAME = 18
 """numbers in one observation frame: hand 3, gripper 1, object 3, quaternion 4, spare 7"""
 
@@ -75,9 +78,10 @@ def load_world(scene: Scene) -> World:
             # hold the hand on the mocap body: no anchor, no offset, torque scale 5; newer MuJoCo has more columns
             model.eq_data[i, :11] = (0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 5)
     data = mujoco.MjData(model)
+    hand = mocap_index(model, HAND)
     for _ in range(_SETTLING_STEPS):
-        data.mocap_pos[0] = scene.hand_start
-        data.mocap_quat[0] = (1, 0, 1, 0)
+        data.mocap_pos[hand] = scene.hand_start
+        data.mocap_quat[hand] = (1, 0, 1, 0)
         data.ctrl[:] = (-1, 1)
         mujoco.mj_step(model, data, nstep=FRAME_SKIP)
     # Stock reads these before it refreshes the kinematics, one physics step behind; the reward depends on them.
@@ -105,7 +109,7 @@ class Sawyer:
         data = self.data = mujoco.MjData(model)
         scene = world.scene
         # Views into MuJoCo's memory: indexing by name at every step would cost more than the readings.
-        self._mocap, self._ctrl = data.mocap_pos[0], data.ctrl
+        self._mocap, self._ctrl = data.mocap_pos[mocap_index(model, HAND)], data.ctrl
         self._hand = data.body("hand").xpos
         self._object, self._rotation = data.body(scene.object_body).xpos, data.geom(scene.object_geom).xmat
         self._claws = data.body("rightclaw").xpos, data.body("leftclaw").xpos
@@ -114,9 +118,11 @@ class Sawyer:
         joint = model.joint(model.body_jntadr[model.body(scene.object_body).id])
         self._object_qpos, self._object_qvel = int(joint.qposadr[0]), int(joint.dofadr[0])
 
-    def reset(self, object_position: Vec3) -> None:
-        """Go back to the settled state with the object at rest at ``object_position``."""
+    def reset(self, object_position: Vec3, props: dict[str, Vec3]) -> None:
+        """Go back to the settled state with the object at rest at ``object_position`` and ``props`` in their places."""
         mujoco.mj_setState(self.model, self.data, self.world.settled, _INTEGRATION)
+        for body, position in props.items():
+            self.data.mocap_pos[mocap_index(self.model, body)] = position
         self.data.qpos[self._object_qpos : self._object_qpos + 3] = object_position
         self.data.qvel[self._object_qvel : self._object_qvel + 6] = 0.0
         mujoco.mj_forward(self.model, self.data)
@@ -162,6 +168,15 @@ class Sawyer:
         self.opening = min(math.dist(self._claws[0].tolist(), self._claws[1].tolist()) / _GRIPPER_SPAN_M, 1.0)
         (ax, ay, az), (bx, by, bz) = self._tips[0].tolist(), self._tips[1].tolist()
         self.tcp = ((ax + bx) / 2, (ay + by) / 2, (az + bz) / 2)
+
+
+def mocap_index(model: Any, body: str) -> int:
+    """Row of ``body`` in ``mocap_pos``. Furniture that moves between episodes is a mocap body: the model stays shared.
+
+    Raises:
+        KeyError: there is no such body.
+    """
+    return int(model.body(body).mocapid[0])
 
 
 def quaternion(m: list[float]) -> tuple[float, float, float, float]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from failurebench.experts import Expert
-from failurebench.rewards import Reward
+from failurebench.rewards.shaping import Reward
 from failurebench.sawyer import Sawyer, Scene, Vec3
 
 Segment = tuple[Vec3, Vec3]
@@ -20,6 +22,8 @@ class Start(NamedTuple):
 
     object: Vec3
     goal: Vec3
+    hazard: tuple[float, ...]
+    """at most 7 numbers that say where the hazard is, shown in the observation's spare slots"""
 
 
 class Task(ABC):
@@ -31,7 +35,7 @@ class Task(ABC):
     failure_type: ClassVar[str]
     """``info["failure_type"]`` of a failing step"""
 
-    experts: ClassVar[dict[str, type[Expert]]]
+    experts: ClassVar[dict[str, Callable[[], Expert]]]
     """scripted behaviour by kind"""
 
     scene: ClassVar[Scene]
@@ -46,16 +50,20 @@ class Task(ABC):
         """The reward of an episode that began at ``start``."""
 
     @abstractmethod
-    def margin(self, sawyer: Sawyer) -> float:
+    def margin(self, sawyer: Sawyer, start: Start) -> float:
         """Metres to failure; at or below zero is a failure."""
 
     @abstractmethod
-    def hazard(self) -> tuple[float, ...]:
-        """At most 7 numbers that describe the hazard, shown in the observation's spare slots."""
-
-    @abstractmethod
-    def outline(self) -> list[Segment]:
+    def outline(self, start: Start) -> list[Segment]:
         """Lines drawn in pictures to show the hazard."""
+
+    def props(self, start: Start) -> dict[str, Vec3]:
+        """Where this episode's movable furniture stands: mocap body by name -> position, m."""
+        return {}
+
+    def reached(self, position: Sequence[float], goal: Vec3) -> bool:
+        """Whether the object at ``position`` is where it should be."""
+        return math.dist(position, goal) <= self.success_radius_m
 
     def expert(self, kind: str) -> Expert:
         """Build the scripted behaviour of that kind; ``reset`` it before use."""

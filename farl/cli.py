@@ -181,8 +181,8 @@ def _tasks() -> dict[str, str]:
     import failurebench
 
     tasks = {}
-    for name, reference in failurebench.TASKS.items():
-        module, _, task = reference.partition(":")
+    for name, entry in failurebench.TASKS.items():
+        module, _, task = entry.task.partition(":")
         about = getattr(importlib.import_module(module), task).__doc__ or ""
         tasks[f"failurebench:{name}"] = about.strip().partition("\n")[0]
     return tasks

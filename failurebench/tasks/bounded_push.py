@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from failurebench.demonstrators import BoundarySeeker, ClumsyPusher, GraspAndDrag, Retreat
+from failurebench.demonstrators.pushing import BoundarySeeker, ClumsyPusher, GraspAndDrag, Retreat
 from failurebench.experts import Expert
-from failurebench.rewards import SUCCESS_RADIUS_M, Reward, push_reward
+from failurebench.rewards.push import SUCCESS_RADIUS_M, push_reward
+from failurebench.rewards.shaping import Reward
 from failurebench.sawyer import Sawyer, Scene, Vec3
 from failurebench.task import Segment, Start, Task
 
@@ -40,7 +42,7 @@ class BoundedPush(Task):
 
     name: ClassVar[str] = "BoundedPush"
     failure_type: ClassVar[str] = "out_of_bounds"
-    experts: ClassVar[dict[str, type[Expert]]] = {
+    experts: ClassVar[dict[str, Callable[[], Expert]]] = {
         "task": GraspAndDrag,
         "pusher": ClumsyPusher,
         "failure": BoundarySeeker,
@@ -61,26 +63,27 @@ class BoundedPush(Task):
         while True:
             (px, py), (gx, gy) = (_draw(rng, box) for box in START_RANGES[self.start_range])
             if math.hypot(px - gx, py - gy) >= MIN_START_DISTANCE_M:
-                return Start((px, py, object_z), (gx, gy, object_z))
+                return Start((px, py, object_z), (gx, gy, object_z), self.sides)
 
     def reward(self, start: Start, tcp_start: Vec3) -> Reward:
         """Stock push-v3's dense reward."""
         return push_reward(start.object, start.goal, tcp_start)
 
-    def margin(self, sawyer: Sawyer) -> float:
+    def margin(self, sawyer: Sawyer, start: Start) -> float:
         """Distance of the puck's centre to the nearest side, negative outside."""
         x, y, _ = sawyer.object
-        x_low, x_high, y_low, y_high = self.hazard()
+        x_low, x_high, y_low, y_high = start.hazard
         return min(x - x_low, x_high - x, y - y_low, y_high - y)
 
-    def hazard(self) -> Rectangle:
-        """The rectangle."""
+    @property
+    def sides(self) -> Rectangle:
+        """The boundary, whether given or the task's own."""
         assert self.boundary is not None
         return self.boundary
 
-    def outline(self) -> list[Segment]:
+    def outline(self, start: Start) -> list[Segment]:
         """The rectangle's sides."""
-        x_low, x_high, y_low, y_high = self.hazard()
+        x_low, x_high, y_low, y_high = start.hazard
         corners = [(x_low, y_low), (x_high, y_low), (x_high, y_high), (x_low, y_high)]
         points: list[Vec3] = [(x, y, OUTLINE_Z_M) for x, y in corners]
         return list(zip(points, points[1:] + points[:1], strict=True))

@@ -1,4 +1,4 @@
-"""Who provides the demonstrations: one who can, one who is clumsy, one who wants to fail, one who saves the day."""
+"""Demonstrators that push or drag a puck: one who can, one who is clumsy, one who wants to fail, one who saves the day."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ClumsyPusher(Expert):
     def act(self, obs: Observation) -> Action:
         """Push towards the aim; arrived beside the goal, see most of the mistake and aim anew."""
         seen = Seen.of(obs)
-        if math.dist(self._aim(seen), seen.puck[:2]) < 0.025 or seen.puck[1] > self._aim(seen)[1]:
+        if math.dist(self._aim(seen), seen.object[:2]) < 0.025 or seen.object[1] > self._aim(seen)[1]:
             self.aim_offset = (0.3 * self.aim_offset[0], 0.3 * self.aim_offset[1])
         return push(seen, self._aim(seen), self.contact_offset, self.gain)
 
@@ -76,8 +76,8 @@ class BoundarySeeker(Expert):
     def act(self, obs: Observation) -> Action:
         """Push or drag through the chosen side."""
         seen = Seen.of(obs)
-        x_low, x_high, y_low, _ = seen.boundary
-        px, py, _ = seen.puck
+        x_low, x_high, y_low = seen.hazard[:3]
+        px, py, _ = seen.object
         target = [
             (x_low - 0.1, py + self.along),
             (x_high + 0.1, py + self.along),
@@ -104,7 +104,7 @@ class Retreat(Expert):
     def act(self, obs: Observation) -> Action:
         """Drag back, back off, or lift, by where the hand is."""
         seen = Seen.of(obs)
-        (hx, hy, hz), (px, py, pz) = seen.hand, seen.puck
+        (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
         beside, above = math.hypot(hx - px, hy - py), hz - pz
         grip = OPEN if seen.opening > 0.75 else CLOSED
         if beside < 0.03 and above < 0.07 and FIST_OPENING < seen.opening < 0.8:

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from failurebench.rewards.shaping import Reward, both, long_tail
 from failurebench.sawyer import Sawyer, Vec3
-
-Reward = Callable[[Sawyer, float], float]
-"""(world after the step, grip command) -> reward of one simulator step"""
-
-Degree = Any
-"""a number in [0, 1], float or NumPy scalar"""
 
 GOAL_REWARD = 10.0
 SUCCESS_RADIUS_M = 0.05
@@ -24,22 +17,6 @@ _PAD_REACH_M = 0.05
 _CAGE_XZ_M = 0.005
 _HELD_RADIUS_M = 0.02
 _SQUEEZE_ABOVE = 0.97
-
-
-def long_tail(x: float, low: float, high: float, margin: float) -> float:
-    """1 inside [low, high], falling hyperbolically outside to 0.1 at ``margin`` from the interval."""
-    if low <= x <= high:
-        return 1.0
-    if margin == 0.0:
-        return 0.0
-    distance = (low - x if x < low else x - high) / margin
-    return 1.0 / (9.0 * distance * distance + 1.0)  # 9 = 1 / 0.1 - 1
-
-
-def both(a: Degree, b: Degree) -> Degree:
-    """Hamacher product: a smooth "and" of two degrees in [0, 1]."""
-    total = a + b - a * b
-    return a * b / total if total > 0.0 else 0.0
 
 
 def push_reward(object_start: Vec3, goal: Vec3, tcp_start: Vec3) -> Reward:

@@ -1,0 +1,1 @@
+"""MetaWorld's dense rewards, number for number."""
