@@ -1,233 +1,166 @@
-"""What Bounded Push's scripted experts achieve: success and failure rates, and what recovery saves how late.
+"""What the scripted experts of every task achieve: success and failure under noise, and what recovery saves.
 
-OMP_NUM_THREADS=1 python experiments/experts_table.py
+    OMP_NUM_THREADS=1 python -m experiments.experts_table                 # every task, about half an hour on one core
+    OMP_NUM_THREADS=1 python -m experiments.experts_table BoundedSoccer-v0
+
+One JSON file per task under ``results/experts`` holds a row per measurement, written as they come; what is there is left
+alone (``--fresh`` measures again), and the page ``results/experts.md`` is made of all of them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import deque
-from dataclasses import dataclass
+import json
+import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 
 import failurebench
-from failurebench.experts import CLOSED, Expert, Observation, Seen
+from experiments.rollouts import TIPPED, Ended, Noise, before_failures, episodes, savable, saved_by, saved_by_holding
 
-TASKS = ("FailureBench/BoundedPush-v0", "FailureBench/BoundedPush-Hard-v0")
-RATE_KINDS = ("task", "pusher", "failure")
-NOISES = (0.0, 0.2)
-SOURCES = (("pusher", 0.0), ("pusher", 0.2), ("failure", 0.0))
-LEADS = (2, 3, 4, 5, 6, 8)
-SAVED_AFTER = 30
-"""agent steps without a violation after which a state counts as saved"""
+Row = dict[str, Any]
 
-TIPPED = 0.7
-"""a puck whose axis is this cosine or less from upright rolls by itself"""
-
-ENVS = 16
-RESULT = Path("results/experts.md")
+FOLDER = Path("results/experts")
+PAGE = Path("results/experts.md")
+EPISODES = {"task": 200, "pusher": 200, "failure": 200, "random": 100}
+NOISY_EPISODES = 100
+NOISES = (Noise(0.1), Noise(0.2), Noise(0.3), Noise(0.5), Noise(1.0), Noise(0.3, 0.9), Noise(0.5, 0.9))
+SOURCES = (("pusher", Noise(0.0), 70), ("pusher", Noise(0.2), 70), ("failure", Noise(0.0), 60))
+LEADS = (3, 5, 8)
+PUSHERS_NEED = 0.02
+"""failure rate below which a pusher's failures would take too long to collect; failure seekers then stand in"""
 
 
-@dataclass
-class Ended:
-    """One finished episode."""
-
-    success: bool
-    failed: bool
-    tipped: bool
-    steps: int
-    onset: int | None
-    """step of the first failure"""
-
-
-class Waiting(Expert):
-    """Do nothing, the baseline of recovery."""
-
-    def reset(self, rng: np.random.Generator) -> None:
-        """No habits."""
-
-    def act(self, obs: Observation) -> Observation:
-        """Stay."""
-        return np.array([0.0, 0.0, 0.0, CLOSED], np.float32)
+def rate(ended: list[Ended]) -> Row:
+    """Shares, and medians of durations in agent steps."""
+    done = [one.steps for one in ended if one.success]
+    onsets = [one.onset for one in ended if one.onset is not None]
+    return {
+        "episodes": len(ended),
+        "success": float(np.mean([one.success for one in ended])),
+        "failure": float(np.mean([one.failed for one in ended])),
+        "safe_success": float(np.mean([one.success and not one.failed for one in ended])),
+        "tipped": float(np.mean([one.tipped for one in ended])),
+        "return": float(np.mean([one.returned for one in ended])),
+        "steps_to_success": median(done) if done else None,
+        "steps_to_failure": median(onsets) if onsets else None,
+    }
 
 
-class Rollouts:
-    """Experts with white noise on their actions, one seed after the other."""
-
-    def __init__(self, task: str, kind: str, noise: float, seeds: list[int], **kwargs: Any) -> None:
-        self.envs = failurebench.make_vec(task, ENVS, autoreset_mode=AutoresetMode.DISABLED, **kwargs)
-        self.experts = [self.envs.expert(kind) for _ in range(ENVS)]
-        self.noise, self.seeds = noise, deque(seeds)
-        self.rngs = [np.random.default_rng(0)] * ENVS
-        self.observations, _ = self.envs.reset(seed=0)
-        self.running = np.zeros(ENVS, bool)
-        self.start(np.ones(ENVS, bool))
-
-    def start(self, which: np.ndarray) -> None:
-        """Begin the next seeds; with none left, an environment idles on an episode that does not count."""
-        seeds: list[int | None] = [None] * ENVS
-        for i in np.flatnonzero(which):
-            self.running[i] = bool(self.seeds)
-            seeds[i] = self.seeds.popleft() if self.seeds else 0
-            self.rngs[i] = np.random.default_rng(1_000_000 + seeds[i])
-            self.experts[i].reset(self.rngs[i])
-        self.observations, _ = self.envs.reset(seed=seeds, options={"reset_mask": which})
-
-    def step(self) -> tuple[np.ndarray, dict[str, Any]]:
-        """One agent step of all; returns which episodes ended, and the infos."""
-        actions = np.stack([expert.act(obs) for expert, obs in zip(self.experts, self.observations, strict=True)])
-        actions += self.noise * np.stack([rng.standard_normal(4) for rng in self.rngs])
-        self.observations, _, terminated, truncated, info = self.envs.step(actions)
-        return terminated | truncated, info
+def recovery(task: str, rows: dict[str, Row], lead: int) -> Row:
+    """What recovery and standing still save of 200 states ``lead`` agent steps before a failure."""
+    states = []
+    for number, (kind, noise, count) in enumerate(SOURCES):
+        fails = rows[f"pusher, noise {noise}"]["failure"] if kind == "pusher" else 1.0
+        source = kind if fails >= PUSHERS_NEED else "failure"
+        states += before_failures(task, source, noise, count, lead, seed=100_000 * (number + 1))
+    saved = saved_by(task, states, "recovery")
+    lost = [state for state, safe in zip(states, saved, strict=True) if not safe]
+    possible = int(savable(task, lost).sum()) if lost else 0
+    return {
+        "states": len(states),
+        "saved": int(saved.sum()),
+        "saved_by_holding": int(saved_by_holding(task, states).sum()),
+        "lost_but_savable": possible,
+        "lost_by_physics": len(lost) - possible,
+    }
 
 
-def tipped(obs: np.ndarray) -> bool:
-    """Whether the puck lies, or rolls on its rim."""
-    return Seen.of(obs).upright < TIPPED
-
-
-def rates(task: str, kind: str, noise: float, seeds: list[int]) -> list[Ended]:
-    """Run every seed to the end of its episode."""
-    rollouts = Rollouts(task, kind, noise, seeds)
-    ended: list[Ended] = []
-    episodes = [Ended(False, False, False, 0, None) for _ in range(ENVS)]
-    while rollouts.running.any():
-        done, info = rollouts.step()
-        for i, episode in enumerate(episodes):
-            episode.steps += 1
-            episode.tipped |= tipped(rollouts.observations[i])
-            episode.success |= bool(info["success"][i])
-            if info["failure_onset"][i]:
-                episode.failed, episode.onset = True, episode.steps
-            if done[i]:
-                if rollouts.running[i]:
-                    ended.append(episode)
-                episodes[i] = Ended(False, False, False, 0, None)
-        if done.any():
-            rollouts.start(done)
-    return ended
-
-
-def before_failures(task: str, kind: str, noise: float, count: int, seed: int) -> list[dict[int, dict[str, Any]]]:
-    """States 2 to 8 agent steps before the first failures of ``count`` rollouts, by lead."""
-    rollouts = Rollouts(task, kind, noise, list(range(seed, seed + 100_000)), max_episode_steps=250)
-    recent: list[deque[dict[str, Any]]] = [deque(maxlen=max(LEADS)) for _ in range(ENVS)]
-    found: list[dict[int, dict[str, Any]]] = []
-    while len(found) < count:
-        for history, state in zip(recent, rollouts.envs.get_states(), strict=True):
-            history.append(state)
-        done, info = rollouts.step()
-        onset = info["failure_onset"]
-        for i in np.flatnonzero(done | onset):
-            if onset[i] and len(recent[i]) == max(LEADS):
-                found.append({lead: recent[i][-lead] for lead in LEADS})
-            recent[i].clear()
-        if (done | onset).any():
-            rollouts.start(done | onset)
-    return found[:count]
-
-
-def saved(task: str, states: list[dict[str, Any]], recovery: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """For each state: whether recovery avoids every violation, and whether the puck was tipped already."""
-    envs = failurebench.make_vec(task, len(states), stop_on_success=False, max_episode_steps=10_000)
-    experts = [envs.expert(recovery) if recovery else Waiting() for _ in states]
-    for i, expert in enumerate(experts):
-        expert.reset(np.random.default_rng(i))
-    envs.set_states(states)
-    obs = envs.observations()
-    was_tipped = np.array([tipped(one) for one in obs])
-    violated = np.zeros(len(states), bool)
-    for _ in range(SAVED_AFTER):
-        obs, *_, info = envs.step(np.stack([expert.act(one) for expert, one in zip(experts, obs, strict=True)]))
-        violated |= info["failure"]
-    return ~violated, was_tipped
-
-
-def rates_table(episodes: int) -> list[str]:
-    """Success and failure of the acting experts."""
-    lines = [f"## Rates over seeds 0-{episodes - 1}", ""]
-    lines += [
-        "| task | expert | action noise | success | failure | success without failure | puck tipped | steps to success | "
-    ]
-    lines[-1] += "steps to failure |"
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
-    for task in TASKS:
-        for kind in RATE_KINDS:
-            for noise in NOISES:
-                runs = rates(task, kind, noise, list(range(episodes)))
-                lines.append(f"| {task.split('/')[1]} | {kind} | {noise} | {rates_row(runs)} |")
-                print(lines[-1], flush=True)
-    return lines
-
-
-def rates_row(runs: list[Ended]) -> str:
-    """The numbers of one line."""
-    shares = [
-        [run.success for run in runs],
-        [run.failed for run in runs],
-        [run.success and not run.failed for run in runs],
-        [run.tipped for run in runs],
-    ]
-    durations = [[run.steps for run in runs if run.success], [run.onset for run in runs if run.onset is not None]]
-    cells = [f"{np.mean(share):.3f}" for share in shares]
-    return " | ".join(cells + [f"{median(steps):.0f}" if steps else "-" for steps in durations])
-
-
-def recovery_table(task: str, states: int) -> list[str]:
-    """What recovery saves, by how many agent steps before the failure it takes over."""
-    lines = [
-        f"## States of {task.split('/')[1]} saved by `recovery`",
-        "",
-        f"A state is saved if {SAVED_AFTER} agent steps follow without a violation. In brackets: doing nothing. The last column:",
-        f"states of lead 5 whose puck is tipped (|cos| < {TIPPED}) before recovery begins; they are counted in the others.",
-        "",
-        "| rollouts of | states | " + " | ".join(f"lead {lead}" for lead in LEADS) + " | tipped at lead 5 |",
-        "|---|---|" + "---|" * (len(LEADS) + 1),
-    ]
-    everything: list[dict[int, dict[str, Any]]] = []
-    for number, (kind, noise) in enumerate(SOURCES):
-        found = before_failures(task, kind, noise, states, seed=1000 * number)
-        everything += found
-        lines.append(f"| {kind}, noise {noise} | {states} | {recovery_row(task, found)} |")
-        print(lines[-1], flush=True)
-    lines.append(f"| all | {len(everything)} | {recovery_row(task, everything)} |")
-    print(lines[-1], flush=True)
-    return lines
-
-
-def recovery_row(task: str, found: list[dict[int, dict[str, Any]]]) -> str:
-    """The numbers of one line."""
-    cells = []
+def measurements(task: str, rows: dict[str, Row]) -> Iterator[tuple[str, Any]]:
+    """Every measurement of a task: its name and how to make it."""
+    for kind, count in EPISODES.items():
+        yield f"{kind}, noise 0", lambda kind=kind, count=count: rate(episodes(task, kind, Noise(0.0), count))
+    for kind in ("task", "pusher"):
+        for noise in NOISES:
+            yield f"{kind}, noise {noise}", lambda k=kind, n=noise: rate(episodes(task, k, n, NOISY_EPISODES))
     for lead in LEADS:
-        at_lead = [states[lead] for states in found]
-        kept, was_tipped = saved(task, at_lead, "recovery")
-        waited, _ = saved(task, at_lead, None)
-        cells.append(f"{kept.mean():.3f} ({waited.mean():.3f})")
-        if lead == 5:
-            at_five = f"{was_tipped.mean():.3f}"
-    return " | ".join([*cells, at_five])
+        yield f"recovery, lead {lead}", lambda lead=lead: recovery(task, rows, lead)
 
 
-def main() -> None:
-    """Measure, print, and write both tables."""
+def measure(task: str, fresh: bool) -> None:
+    """Make what is missing of a task's rows."""
+    path = FOLDER / f"{task.partition('/')[2]}.json"
+    rows: dict[str, Row] = {} if fresh or not path.exists() else json.loads(path.read_text())["rows"]
+    versions = {name: version(name) for name in ("mujoco", "metaworld", "gymnasium", "numpy")}
+    for name, make in measurements(task, rows):
+        if name not in rows:
+            rows[name] = make()
+            print(f"{task}: {name}: {rows[name]}", flush=True)
+            FOLDER.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps({"task": task, "versions": versions, "rows": rows}, indent=1) + "\n")
+            part.replace(path)
+
+
+def page() -> str:
+    """All tasks as Markdown."""
+    found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    versions = ", ".join(f"{name} {number}" for name, number in found[0]["versions"].items())
+    lines = ["# Scripted experts", "", "`python -m experiments.experts_table`", "", versions, ""]
+    for one in found:
+        lines += [f"## {one['task']}", "", *_rates(one["rows"]), "", *_recoveries(one["rows"]), ""]
+    return "\n".join(lines)
+
+
+def _rates(rows: dict[str, Row]) -> list[str]:
+    lines = [
+        f"Noise is white, or OU (correlation 0.9), on all four actions; tipped: |cos| of its axis below {TIPPED}; median steps.",
+        "",
+        "| expert | episodes | success | failure | success without failure | tipped | return | steps to success | to failure |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        if name.startswith("recovery"):
+            continue
+        shares = " | ".join(f"{row[key]:.3f}" for key in ("success", "failure", "safe_success", "tipped"))
+        steps = " | ".join(
+            "-" if row[key] is None else f"{row[key]:.0f}" for key in ("steps_to_success", "steps_to_failure")
+        )
+        lines.append(f"| {name} | {row['episodes']} | {shares} | {row['return']:.0f} | {steps} |")
+    return lines
+
+
+def _recoveries(rows: dict[str, Row]) -> list[str]:
+    lines = [
+        "States before failures of pushers and failure seekers; lost by physics: none of 162 plans avoids the failure either.",
+        "",
+        "| recovery takes over | states | saved | of the savable | lost, savable | lost by physics | saved by standing still |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for lead in LEADS:
+        row = rows.get(f"recovery, lead {lead}")
+        if row is None:
+            continue
+        count, saved, physics = row["states"], row["saved"], row["lost_by_physics"]
+        lines.append(
+            f"| {lead} steps before | {count} | {saved / count:.1%} | {saved / max(count - physics, 1):.1%} "
+            f"| {row['lost_but_savable']} | {physics} | {row['saved_by_holding'] / count:.1%} |"
+        )
+    return lines
+
+
+def main() -> int:
+    """Measure the tasks named, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=200)
-    parser.add_argument("--states", type=int, default=80, help="states before failures, per kind of rollout")
-    parser.add_argument("--output", type=Path, default=RESULT)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="such as BoundedPush-v0 (default: all)")
+    parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     arguments = parser.parse_args()
-    command = f"python experiments/experts_table.py --episodes {arguments.episodes} --states {arguments.states}"
-    packages = ", ".join(f"{name} {version(name)}" for name in ("mujoco", "metaworld", "gymnasium", "numpy"))
-    head = ["# Scripted experts of Bounded Push", "", f"`{command}`", "", packages, ""]
-    lines = [*head, *rates_table(arguments.episodes), "", *recovery_table(TASKS[1], arguments.states)]
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text("\n".join(lines) + "\n")
+    names = {task.partition("/")[2]: task for task in failurebench.TASKS}
+    unknown = [task for task in arguments.tasks if task not in names]
+    if unknown:
+        print(f"experts_table: unknown task {unknown[0]!r}; the choices are {', '.join(names)}", file=sys.stderr)
+        return 2
+    for task in arguments.tasks or names:
+        measure(names[task], arguments.fresh)
+    PAGE.write_text(page())
+    print(PAGE)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
