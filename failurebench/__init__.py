@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 TASKS = {
     "FailureBench/BoundedPush-v0": Entry("failurebench.tasks.bounded_push:BoundedPush"),
     "FailureBench/BoundedPush-Hard-v0": Entry("failurebench.tasks.bounded_push:HardBoundedPush"),
+    "FailureBench/BoundedSoccer-v0": Entry("failurebench.tasks.bounded_soccer:BoundedSoccer"),
+    "FailureBench/BoundedSoccer-Hard-v0": Entry("failurebench.tasks.bounded_soccer:HardBoundedSoccer"),
 }
 
 
