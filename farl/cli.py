@@ -89,15 +89,22 @@ def _usage() -> str:
 
 
 def _doctor(argv: list[str]) -> int:
+    if argv:
+        return _brief_usage("farl doctor", "doctor", argv)
+    from farl import doctor
+
+    return doctor.show(doctor.check_machine())
+
+
+def _check(argv: list[str]) -> int:
     from farl import doctor
     from farl.configuration import load
+    from farl.contract import CheckConfig, check_environment
 
-    config = load(doctor.DoctorConfig, argv, "farl doctor", _VERBS["doctor"][0])
+    about = f"{_VERBS['check'][0]}\n\nShort form: farl check ENV_ID [--options KEY=VALUE ...]"
+    config = load(CheckConfig, _with_env(argv), "farl check", about)
     if not config.env:
-        return doctor.show(doctor.check_machine())
-    _check_rendering_choice()
-    from farl.contract import check_environment
-
+        raise UserError("something is missing; usage: farl check ENV_ID [--options KEY=VALUE ...]")
     return doctor.show(check_environment(_full_id(config.env), config.options))
 
 
@@ -114,10 +121,8 @@ def _play(argv: list[str]) -> int:
     from farl.configuration import load
     from farl.play import PlayConfig, play
 
-    if argv and not argv[0].startswith("-") and not argv[0].endswith(".yaml"):
-        argv = ["--env", _full_id(argv[0]), *argv[1:]]
     about = f"{_VERBS['play'][0]}\n\nShort form: farl play ENV_ID [--flag value ...]"
-    video = play(load(PlayConfig, argv, "farl play", about))
+    video = play(load(PlayConfig, _with_env(argv), "farl play", about))
     if video is not None:
         print(video)
     return 0
@@ -188,13 +193,21 @@ def _tasks() -> dict[str, str]:
     return tasks
 
 
+def _with_env(argv: list[str]) -> list[str]:
+    """A first argument that is neither a flag nor a file is the environment."""
+    if argv and not argv[0].startswith("-") and not argv[0].endswith(".yaml"):
+        return ["--env", _full_id(argv[0]), *argv[1:]]
+    return argv
+
+
 def _full_id(env: str) -> str:
     """``FailureBench/BoundedPush-v0`` may be written without the module that registers it."""
     return f"failurebench:{env}" if env.startswith("FailureBench/") else env
 
 
 _VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
-    "doctor": ("Check this machine, or with --env ID an environment, and say how to mend what is wrong.", _doctor),
+    "doctor": ("Check this machine and say how to mend what is wrong.", _doctor),
+    "check": ("Check an environment, yours or ours, against the contract: each breach with its cure.", _check),
     "list": ("List the tasks, the methods and the ready configurations.", _list),
     "play": ("Run episodes of a task with a scripted, random or trained agent; can write a video.", _play),
     "demos": ("Collect demonstrations with the task's scripted experts.", _demos),

@@ -12,30 +12,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 
-from farl.configuration import Options
-
 DISTRIBUTION = "failure-aware-rl"
 MUJOCO = "3.3.0"   # metaworld's pin: another version settles the arm elsewhere, so results are no longer comparable
 RENDERING_PACKAGES = {"egl": "libegl1 libegl-mesa0 libgl1-mesa-dri libglvnd0", "osmesa": "libosmesa6"}
 _FREE_GB = 2.0
-
-
-@dataclass(frozen=True)
-class DoctorConfig:
-    """What to check."""
-
-    env: str = ""
-    """check this environment against the contract (docs/design.md) instead of the machine: module:Namespace/Name-v0"""
-
-    options: Options = field(default_factory=dict)
-    """keyword arguments of that environment"""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def failure_flags(info: Mapping[str, Any], task: TaskConfig, num_envs: int) -> N
     if "failure" not in info:
         raise UserError(
             f'{task.id} does not report info["failure"] at every step, so failures cannot be counted. Add a boolean '
-            f'info["failure"] (see docs/design.md, environment contract); `farl doctor --env {task.id}` checks an environment.'
+            f'info["failure"] (see docs/design.md, environment contract); `farl check {task.id}` checks an environment.'
         )
     return np.asarray(info["failure"], dtype=bool).reshape(num_envs)
 

@@ -52,7 +52,7 @@ def test_an_answer_that_needs_no_work_imports_nothing_heavy(arguments: list[str]
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("doctor", "list", "play", "demos", "offline", "online", "compare", "report"):
+    for verb in ("doctor", "check", "list", "play", "demos", "offline", "online", "compare", "report"):
         assert f"\n  {verb} " in shown
     assert max(map(len, shown.splitlines())) <= 120
 
@@ -68,7 +68,7 @@ def test_the_version_is_the_distributions() -> None:
     ("arguments", "expected"),
     [
         (["onlin"], "unknown verb 'onlin'; perhaps you meant `farl online`"),
-        (["frobnicate"], "unknown verb 'frobnicate'; the verbs are doctor, list, play"),
+        (["frobnicate"], "unknown verb 'frobnicate'; the verbs are doctor, check, list, play"),
         (["play", "--agnet", "zero"], "unknown flag '--agnet'; perhaps you meant '--agent'"),
         (["play", PUSH, "--episodes", "0"], "episodes is 0; play at least 1 (given: --env, --episodes)"),
         (["play", PUSH, "--video", "a.avi"], "video is 'a.avi'; its name must end in .mp4"),
@@ -76,7 +76,10 @@ def test_the_version_is_the_distributions() -> None:
         (["play", "nomodule:A/B-v0"], "cannot import module 'nomodule' named in the task id nomodule:A/B-v0"),
         (["play", PUSH, "--agent", "scriptd"], "unknown agent 'scriptd'; perhaps you meant scripted"),
         (["play", "nothere.yaml"], "there is no configuration file 'nothere.yaml'"),
-        (["doctor", "--envv", "x"], "unknown flag '--envv'; perhaps you meant '--env'"),
+        (["doctor", "--env", "x"], "'--env x' was not expected; usage: farl doctor"),
+        (["check"], "something is missing; usage: farl check ENV_ID"),
+        (["check", "--envv", "x"], "unknown flag '--envv'; perhaps you meant '--env'"),
+        (["check", "FailureBench/BoundedPsh-v0"], "perhaps you meant failurebench:FailureBench/BoundedPush-v0"),
         (["list", "tasks"], "'tasks' was not expected; usage: farl list"),
         (["report"], "something is missing; usage: farl report STUDY_DIR"),
         (["report", "nothere"], "there is no study folder 'nothere'"),
@@ -331,10 +334,10 @@ def test_the_shipped_task_honours_the_contract() -> None:
     assert set(states(check_environment(f"failurebench:{PUSH}", {})).values()) == {"ok"}
 
 
-def test_doctor_env_is_a_command_with_a_status(patch_id: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "--env", patch_id]) == 0
+def test_check_is_a_command_with_a_status(patch_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", patch_id]) == 0
     assert "everything required works" in capsys.readouterr().out
-    assert cli.main(["doctor", "--env", patch_id, "--options", "breach=bounds"]) == 1
+    assert cli.main(["check", patch_id, "--options", "breach=bounds"]) == 1
     assert "1 broken" in capsys.readouterr().out
 
 

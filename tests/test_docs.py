@@ -17,7 +17,7 @@ import yaml
 from farl import cli, configuration
 from farl.compare.published import FAILURE_EPISODES
 from farl.compare.study import StudyConfig
-from farl.doctor import DoctorConfig
+from farl.contract import CheckConfig
 from farl.methods import METHODS
 from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
@@ -27,7 +27,7 @@ from farl.play import PlayConfig
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
 CONFIGS: dict[str, type[Any]] = {
-    "doctor": DoctorConfig,
+    "check": CheckConfig,
     "play": PlayConfig,
     "demos": DemosConfig,
     "offline": OfflineConfig,
@@ -90,12 +90,12 @@ def test_every_command_is_understood(
     if verb == "VERB":
         return
     assert verb in cli._VERBS
-    if verb in ("list", "report"):
+    if verb in ("doctor", "list", "report"):
         assert len(rest) <= (verb == "report")
         return
     if rest and rest[0].endswith(".yaml") and PLACEHOLDER.search(rest[0]):
         rest = rest[1:]
-    if verb == "play" and rest and not rest[0].startswith("-"):
+    if verb in ("play", "check") and rest and not rest[0].startswith("-"):
         rest = ["--env", *rest]
     if "--help" not in rest:
         configuration.load(CONFIGS[verb], rest, f"farl {verb}")
@@ -199,7 +199,7 @@ from farl.cli import main
 TASK = ["--task.id", "my_tasks:Shelf-v0"]
 def do(*arguments):
     assert main(arguments) == 0, arguments
-do("doctor", "--env", "my_tasks:Shelf-v0")
+do("check", "my_tasks:Shelf-v0")
 do("play", "my_tasks:Shelf-v0", "--agent", "pusher", "--episodes", "1")
 do("demos", *TASK, "--out", "demos/shelf", "--expert-steps", "400", "--clumsy-steps", "1500", "--failure-steps", "1200",
    "--clone-steps", "1000", "--recovery-episodes", "20", "--calibration-episodes", "5", "--bc.updates", "300")

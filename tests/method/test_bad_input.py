@@ -130,7 +130,7 @@ def test_an_environment_that_does_not_report_failures(bundle, tmp_path):
     task = TaskConfig(id="method.toys:Toys/Silent-v0")
     replace(bundle, task=task).save(tmp_path / "bundle")
     config = cliff.online(tmp_path / "bundle", tmp_path / "run", task=task)
-    with pytest.raises(UserError, match=r'does not report info\["failure"\].*farl doctor --env') as caught:
+    with pytest.raises(UserError, match=r'does not report info\["failure"\].*farl check') as caught:
         run(config)
     assert "\n" not in str(caught.value)
     for stream in ("episodes", "metrics"):  # a run without failure counts must not look like one without failures
