@@ -30,6 +30,10 @@ TASKS = {
     "FailureBench/BoundedPush-Hard-v0": Entry("failurebench.tasks.bounded_push:HardBoundedPush"),
     "FailureBench/BoundedSoccer-v0": Entry("failurebench.tasks.bounded_soccer:BoundedSoccer"),
     "FailureBench/BoundedSoccer-Hard-v0": Entry("failurebench.tasks.bounded_soccer:HardBoundedSoccer"),
+    "FailureBench/FragilePushWall-v0": Entry("failurebench.tasks.fragile_push_wall:FragilePushWall"),
+    "FailureBench/FragilePushWall-Hard-v0": Entry("failurebench.tasks.fragile_push_wall:HardFragilePushWall"),
+    "FailureBench/ObstructedPush-v0": Entry("failurebench.tasks.obstructed_push:ObstructedPush", 80),
+    "FailureBench/ObstructedPush-Hard-v0": Entry("failurebench.tasks.obstructed_push:HardObstructedPush", 80),
 }
 
 
