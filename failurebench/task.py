@@ -29,17 +29,23 @@ class Start(NamedTuple):
 class Task(ABC):
     """The definition of a task; a frozen dataclass whose fields are the task's keyword arguments."""
 
-    name: ClassVar[str]
-    """stamped into saved states"""
-
     failure_type: ClassVar[str]
     """``info["failure_type"]`` of a failing step"""
 
     experts: ClassVar[dict[str, Callable[[], Expert]]]
     """scripted behaviour by kind"""
 
-    scene: ClassVar[Scene]
     success_radius_m: ClassVar[float]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Stamped into saved states: a state goes on only where the physics is the same. Usually a class constant."""
+
+    @property
+    @abstractmethod
+    def scene(self) -> Scene:
+        """What is loaded. Usually a class constant."""
 
     @abstractmethod
     def start(self, rng: np.random.Generator, object_z: float) -> Start:
