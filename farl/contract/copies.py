@@ -74,7 +74,8 @@ def vector(task: TaskConfig, another: Maker) -> Iterator[Finding]:
 def copies(env: Any) -> Iterator[Finding]:
     """Optional: worker processes started by ``spawn`` pickle their environments."""
     env.reset(seed=5)
-    for what, copied in {"deepcopy": copy.deepcopy, "pickle": _through_pickle}.items():
+    ways: dict[str, Callable[[Any], Any]] = {"deepcopy": copy.deepcopy, "pickle": _through_pickle}
+    for what, copied in ways.items():
         try:
             twin = copied(env)
         except Exception as error:   # anything a foreign environment may do

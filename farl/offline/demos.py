@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from gymnasium.vector import VectorEnv
 from farl.algorithms.behaviour_cloning import BCConfig, clone
 from farl.data.batches import transitions
 from farl.data.episode_store import write_episodes
-from farl.environments import TaskConfig, get_states, make, make_experts, make_vector
+from farl.environments import TaskConfig, get_states, make, make_experts, make_vector, reset_where
 from farl.errors import UserError
 from farl.files import write_json
 from farl.networks.normalizer import Normalizer
@@ -30,6 +31,7 @@ from farl.offline.collecting import (
     collect_until,
     rescue,
 )
+from farl.offline.partial import Part, Partial
 from farl.outputs import claim
 from farl.progress import Progress
 from farl.seeds import Purpose, episode_seed, episode_seeds
@@ -43,13 +45,13 @@ class DemosConfig:
     """Which demonstrations to make, and how many."""
 
     task: TaskConfig = field(default_factory=TaskConfig)
-    out: Path = Path("demos/bounded-push")
-    """folder of the four sets"""
+    out: Path = Path()
+    """folder of the four sets; unless given, demos/ and the task's name: demos/bounded-push"""
     seed: int = 0
     num_envs: int = 16
     expert_steps: int = 0
-    """agent steps of the task expert with noise (white 0.15, slow 0.2), beside the clumsy demonstrator's; a clone of both tips
-    more objects than a clone of either. A task without a clumsy demonstrator takes all its steps from the expert"""
+    """agent steps of the task expert with noise (white 0.15, slow 0.2), beside the clumsy demonstrator's; a task without a clumsy
+    demonstrator takes all its steps from the expert"""
     clumsy_steps: int = 24000
     """agent steps of the clumsy demonstrator: most of what a robot is really shown"""
     failure_steps: int = 40000
@@ -73,6 +75,8 @@ class DemosConfig:
     bc: BCConfig = field(default_factory=BCConfig)
 
     def __post_init__(self) -> None:
+        if self.out == Path():
+            object.__setattr__(self, "out", Path("demos") / _folder_name(self.task))
         for name in ("num_envs", "recovery_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
@@ -83,16 +87,17 @@ class DemosConfig:
 
 
 def collect(config: DemosConfig) -> Path:
-    """Make the four sets in ``config.out`` and return it; complete ones are kept, an interrupted collection starts over."""
+    """Make the four sets in ``config.out`` and return it; complete ones are kept, an interrupted collection continues."""
     claim(config.out, config)
     if (config.out / "demos.json").exists():
         print(f"{config.out} is complete; delete it to make new demonstrations.")
         return config.out
     progress = Progress(config.out, f"demonstrations of {config.task.name}")
     envs = make_vector(config.task, config.num_envs)
-    session = _Session(config, envs, progress)
+    partial = Partial(config.out, _attributes(config, "part"))
+    session = _Session(config, envs, progress, partial)
     task_set = session.task_set()
-    policy = _clone_of(task_set, config, progress)
+    policy = _clone_of(task_set, config, progress, partial)
     failures, snapshots = session.failure_set(policy)
     recoveries = session.recovery_set(snapshots)
     calibration = session.calibration_set(policy)
@@ -104,6 +109,7 @@ def collect(config: DemosConfig) -> Path:
         )
         progress.say(f"{name:12s} {_summary(episodes)}")
     write_json(config.out / "demos.json", {name: _counts(episodes) for name, episodes in made.items()})
+    partial.remove()
     return config.out
 
 
@@ -114,6 +120,7 @@ class _Session:
     config: DemosConfig
     envs: VectorEnv[Any, Any, Any]
     progress: Progress
+    partial: Partial
 
     def task_set(self) -> list[Episode]:
         cfg = self.config
@@ -126,7 +133,8 @@ class _Session:
         for part, (kind, noise, steps, stage) in enumerate(plan):
             if steps > 0:
                 seeds = _from(Purpose.TASK_SET, cfg.seed, part)
-                episodes += self._run(self._experts(kind, noise), kind, steps, seeds, stage)
+                name = f"task-{part}-{kind}"
+                episodes += self._run(name, self._experts(kind, noise), kind, steps, seeds, stage).episodes
         return episodes
 
     def failure_set(self, policy: GaussianPolicy) -> tuple[list[Episode], list[Snapshot]]:
@@ -147,13 +155,21 @@ class _Session:
             for i, std in enumerate(stds)
         ]
         episodes = []
-        for part, (name, agent, steps) in enumerate(plan):
+        for part, (kind, agent, steps) in enumerate(plan):
             seeds = _from(Purpose.FAILURE_SET, cfg.seed, part)
-            episodes += self._run(agent, name, steps, seeds, f"failures: {name}", snapshots)
+            name = f"failure-{part}-{kind}"
+            made = self._run(name, agent, kind, steps, seeds, f"failures: {kind}", remember=True)
+            episodes += made.episodes
+            snapshots += made.snapshots
         return episodes, snapshots
 
     def recovery_set(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
+        return self.partial.part("recovery", lambda: Part(self._recoveries(snapshots))).episodes
+
+    def _recoveries(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
         cfg = self.config
+        # A continued collection may not have reset anything yet, and an environment has no state before its first reset.
+        reset_where(self.envs, np.ones(cfg.num_envs, dtype=bool), [cfg.seed] * cfg.num_envs)
         if get_states(self.envs) is None or not snapshots:
             cause = "no failure was seen" if get_states(self.envs) else "it has no get_state() and set_state()"
             raise UserError(
@@ -197,6 +213,9 @@ class _Session:
         return kept[: cfg.recovery_episodes]
 
     def calibration_set(self, policy: GaussianPolicy) -> list[Episode]:
+        return self.partial.part("calibration", lambda: Part(self._calibration(policy))).episodes
+
+    def _calibration(self, policy: GaussianPolicy) -> list[Episode]:
         cfg, wanted = self.config, self.config.calibration_episodes
         agent = ExploringPolicy(policy, cfg.exploration_std, cfg.seed * 10 + 9)
         counts = {True: 0, False: 0}
@@ -224,14 +243,14 @@ class _Session:
         return kinds
 
     def _run(
-        self,
-        agent: Agent,
-        name: str,
-        steps: int,
-        seeds: Iterator[int],
-        stage: str,
-        snapshots: list[Snapshot] | None = None,
-    ) -> list[Episode]:
+        self, name: str, agent: Agent, behaviour: str, steps: int, seeds: Iterator[int], stage: str, remember: bool = False
+    ) -> Part:
+        """The part ``name``: at least ``steps`` agent steps of ``agent``, with the states before failures to remember."""
+        return self.partial.part(name, lambda: self._collected(agent, behaviour, steps, seeds, stage, remember))
+
+    def _collected(
+        self, agent: Agent, behaviour: str, steps: int, seeds: Iterator[int], stage: str, remember: bool
+    ) -> Part:
         taken = 0
         self.progress.stage(stage, steps)
 
@@ -241,11 +260,14 @@ class _Session:
             self.progress.at(min(taken, steps))
             return taken >= steps
 
-        collector = Collector(self.envs, self.config.task, self.config.tail, remember=snapshots is not None)
-        episodes = collect_until(collector.episodes(agent, seeds, name), enough)
-        if snapshots is not None:
-            snapshots += collector.snapshots
-        return episodes
+        collector = Collector(self.envs, self.config.task, self.config.tail, remember=remember)
+        episodes = collect_until(collector.episodes(agent, seeds, behaviour), enough)
+        return Part(episodes, collector.snapshots)
+
+
+def _folder_name(task: TaskConfig) -> str:
+    """``BoundedPush-Hard-v0`` as ``bounded-push-hard``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", re.sub(r"-v\d+$", "", task.name)).lower()
 
 
 def _from(purpose: Purpose, seed: int, part: int) -> Iterator[int]:
@@ -253,7 +275,9 @@ def _from(purpose: Purpose, seed: int, part: int) -> Iterator[int]:
     return episode_seeds(purpose, seed, part * 10_000_000)
 
 
-def _clone_of(episodes: list[Episode], config: DemosConfig, progress: Progress) -> GaussianPolicy:
+def _clone_of(
+    episodes: list[Episode], config: DemosConfig, progress: Progress, partial: Partial
+) -> GaussianPolicy:
     """A quick clone of the demonstrations: what the robot would do, and therefore where it would fail."""
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
@@ -262,7 +286,11 @@ def _clone_of(episodes: list[Episode], config: DemosConfig, progress: Progress) 
     normalizer = Normalizer(train.obs.shape[1])
     normalizer.fit(train.obs)
     policy = GaussianPolicy(normalizer, train.action.shape[1], config.exploration_std)
-    clone(policy, train, held_out, config.bc, generator, progress, "cloning the demonstrations")
+
+    def learn() -> None:
+        clone(policy, train, held_out, config.bc, generator, progress, "cloning the demonstrations")
+
+    partial.weights("clone", policy, learn)   # the normaliser is none of them: it follows from the episodes alone
     return policy
 
 
