@@ -13,9 +13,8 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
 
-from failurebench.env import FailureEnv
+from failurebench.env import FailureEnv, displacement
 from failurebench.sawyer import Scene
 from failurebench.tasks import bounded_push
 from tests.failurebench.conftest import BOUNDED_PUSH, HARD
@@ -50,13 +49,6 @@ def test_importing_the_package_loads_neither_simulator_nor_torch():
     code = "import sys, failurebench; print({'mujoco', 'metaworld', 'torch'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"
-
-
-@pytest.mark.parametrize("task_id", [BOUNDED_PUSH, HARD])
-def test_gymnasium_finds_nothing_to_warn_about(task_id):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gymnasium.make(task_id).unwrapped, skip_render_check=True)
 
 
 def test_info_has_the_same_keys_and_types_after_reset_and_every_step():
@@ -307,12 +299,54 @@ def test_actions_are_clipped():
         (np.zeros((1, 4)), "shape"),
         (np.full(4, np.nan), "finite"),
         ([0, 0, np.inf, 0], "finite"),
+        (np.array(["0", "0", "0", "1"]), "dtype <U1"),
+        (["0", "0", "0", "1"], "dtype"),
+        (np.array([0, 0, None, 0]), "dtype object.*None"),
+        (np.array([0.0, 0, 0, 0], object), "dtype object"),
+        (np.zeros(4, complex), "dtype complex128"),
+        (np.zeros(4, bool), "dtype bool"),
+        ([[0, 0], [0]], "no array of numbers"),
+        (None, "dtype object"),
+        ("stay", "dtype"),
     ],
 )
-def test_a_bad_action_is_refused(env, action, message):
+def test_a_bad_action_is_refused_and_changes_nothing(env, action, message):
     env.reset(seed=0)
+    before = env.get_state()["physics"]
     with pytest.raises(ValueError, match=message):
         env.step(action)
+    np.testing.assert_array_equal(env.get_state()["physics"], before)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int8, np.int64])
+def test_real_numbers_of_any_width_are_an_action(dtype):
+    one, other = make(), make()
+    one.reset(seed=0)
+    other.reset(seed=0)
+    np.testing.assert_array_equal(
+        one.step(np.array([1, 0, -1, 1], dtype))[0], other.step(np.array([1, 0, -1, 1], np.float32))[0]
+    )
+
+
+def test_a_huge_finite_action_is_clipped_without_a_warning(env):
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        huge = env.step(np.array([1e300, 3e38, -1e300, 2]))[0]
+    env.reset(seed=0)
+    np.testing.assert_array_equal(huge, env.step(np.array([1, 1, -1, 1], np.float32))[0])
+
+
+def test_a_bad_action_in_a_batch_is_traced_to_its_environment():
+    with pytest.raises(ValueError, match="of environment 2 is not finite"):
+        displacement(np.array([[0, 0, 0, 0], [1, 1, 1, 1], [0, np.nan, 0, 0]]), (3, 4))
+
+
+def test_the_callers_action_is_left_as_it_was(env):
+    env.reset(seed=0)
+    action = np.array([3, -0.5, 0.25, 1], np.float32)
+    env.step(action)
+    np.testing.assert_array_equal(action, np.array([3, -0.5, 0.25, 1], np.float32))
 
 
 @pytest.mark.parametrize(

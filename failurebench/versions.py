@@ -1,0 +1,33 @@
+"""Which versions a number was measured with, and what another MuJoCo may change."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.metadata import version
+
+MUJOCO = "3.3.0"
+"""the MuJoCo that MetaWorld pins and all published numbers were measured with"""
+
+
+class OtherMujocoWarning(UserWarning):
+    """The physics is not the one the published numbers were measured with."""
+
+
+def warn_of_other_mujoco(installed: str) -> None:
+    """Say once per process what may differ, if ``installed`` is not the pinned MuJoCo."""
+    if installed != MUJOCO:
+        warnings.warn(
+            f"MuJoCo {installed} is installed; FailureBench was measured with {MUJOCO}, the version MetaWorld pins. Contacts, "
+            "the arm's rest pose (measured: up to 0.007 rad), compiled models and with them trajectories, failure rates and "
+            "scores may differ, and states saved with another version are refused. "
+            f'For comparable numbers: pip install "mujoco=={MUJOCO}"',
+            OtherMujocoWarning,
+            stacklevel=2,
+        )
+
+
+def installed_versions() -> dict[str, str]:
+    """What decides a number, by distribution."""
+    names = {"failurebench": "failure-aware-rl", "mujoco": "mujoco", "metaworld": "metaworld"}
+    names |= {"gymnasium": "gymnasium", "numpy": "numpy"}
+    return {name: version(distribution) for name, distribution in names.items()}
