@@ -51,12 +51,12 @@ def _register() -> None:
 
 
 def make_vec(task_id: str, num_envs: int, **kwargs: Any) -> FailureVectorEnv:
-    """``num_envs`` environments in this process, sharing one model.
+    """``num_envs`` environments, in this process sharing one model, or split over worker processes.
 
     Args:
         task_id: an id from ``TASKS``.
         num_envs: how many, at least 1.
-        **kwargs: ``autoreset_mode`` and whatever ``gymnasium.make(task_id)`` takes.
+        **kwargs: ``num_workers``, ``autoreset_mode`` and whatever ``gymnasium.make(task_id)`` takes.
     """
     from failurebench.vector import FailureVectorEnv
 

@@ -19,6 +19,17 @@ OBS = 2 * FRAME + 3
 
 State = dict[str, Any]
 
+INFO = {
+    "failure": bool,
+    "failed": bool,
+    "failure_onset": bool,
+    "failure_type": str,
+    "success": bool,
+    "margin": float,
+    "cost": float,
+}
+"""what ``info`` says and in which type, the same after reset and after every step"""
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -1,4 +1,4 @@
-"""Many episodes in one process: one shared model, the same stepping code as the single environment."""
+"""Many episodes of one task as a Gymnasium vector environment, in this process or in workers of their own."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
-from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from failurebench import HORIZON
+from failurebench.chunk import Bools, Chunk, row_type
 from failurebench.env import RENDER_FPS, action_space, checked_render_mode, displacement, observation_space
-from failurebench.episode import OBS, Episode, Protocol, State
+from failurebench.episode import INFO, Protocol, State
 from failurebench.experts import Expert
 from failurebench.task import make_task
+from failurebench.workers import Workers
 
-Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Observations = NDArray[np.float32]
 
 
 class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]]):
-    """``num_envs`` episodes stepped one after another; returned arrays are fresh, callers may keep them.
+    """``num_envs`` episodes, transition for transition those of ``FailureEnv``; returned arrays are the caller's to keep.
 
     ``infos`` holds one array per key of the environment contract, with Gymnasium's ``_key`` masks. Under ``SAME_STEP``
     the last observation and info of an ended episode are in ``infos["final_obs"]`` and ``infos["final_info"]``.
@@ -33,9 +33,16 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         task: ``module:Class`` of the task; the registered ids fill it in.
         num_envs: how many episodes run side by side.
         autoreset_mode: ``SAME_STEP``, ``NEXT_STEP`` or ``DISABLED`` (then reset ended episodes with ``reset_mask``).
+        num_workers: processes the environments are split over; 0 and 1 both mean this process, which shares one model
+            among all of them. Workers need the ``if __name__ == "__main__":`` that every Python program with processes
+            needs, and are ended by ``close``, garbage collection or the end of this process, whichever is first.
         max_episode_steps: agent steps until truncation; None means 250.
 
     The other arguments are those of ``FailureEnv``.
+
+    Raises:
+        ValueError: an argument that cannot be meant, naming it and a cure.
+        RuntimeError: a worker process died; the message names it and its environments.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012 (as in the base)
@@ -47,6 +54,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         task: str,
         num_envs: int = 1,
         *,
+        num_workers: int = 0,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         action_repeat: int = 2,
         max_episode_steps: int | None = None,
@@ -71,12 +79,8 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         self.single_observation_space, self.single_action_space = observation_space(), action_space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._episodes = [Episode(self.task, self.protocol) for _ in range(num_envs)]
-        self._rngs = [seeding.np_random()[0] for _ in range(num_envs)]
-        self._observations = np.zeros((num_envs, OBS), np.float32)
-        self._ended = np.ones(num_envs, np.bool_)
         self._begun = False
-        self._renderer: Any = None
+        self._chunk = self._make_chunk(_worker_count(num_workers, num_envs))
 
     @property
     def expert_kinds(self) -> tuple[str, ...]:
@@ -99,106 +103,93 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         mask = _reset_mask(options, self.num_envs)
         if not self._begun and not mask.all():
             raise gymnasium.error.ResetNeeded("the first reset must reset every environment: leave reset_mask out")
-        for i, one_seed in enumerate(_seeds(seed, self.num_envs)):
-            if mask[i]:
-                self._begin(i, one_seed)
+        self._chunk.reset(mask, _seeds(seed, self.num_envs))
         self._begun = True
-        return self._observations.copy(), self._infos(mask)
+        return self.observations(), _infos(self._chunk.rows[0], mask)
 
     def step(self, actions: NDArray[np.float32]) -> tuple[Observations, Floats, Bools, Bools, dict[str, Any]]:
-        """One agent step of every environment; actions are clipped to [-1, 1]."""
-        if not self._begun:
-            raise gymnasium.error.ResetNeeded("call reset() before step()")
-        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
-            raise gymnasium.error.ResetNeeded(
-                f"environments {np.flatnonzero(self._ended).tolist()} have ended and autoreset is disabled: "
-                'call reset(options={"reset_mask": terminations | truncations}) first'
-            )
-        moves = displacement(actions, (self.num_envs, 4)).tolist()
-        rewards = np.zeros(self.num_envs)
-        for i, (episode, move) in enumerate(zip(self._episodes, moves, strict=True)):
-            if self._ended[i]:  # NEXT_STEP: this step's action is spent on the reset
-                self._begin(i, None)
-            else:
-                episode.step(*move)
-                self._observations[i] = episode.observation()
-                rewards[i] = episode.reward
-        terminations = np.array([episode.terminated for episode in self._episodes])
-        truncations = np.array([episode.truncated for episode in self._episodes])
-        self._ended = terminations | truncations
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
-            infos = self._autoreset()
-        else:
-            infos = self._infos(np.ones(self.num_envs, np.bool_))
-        return self._observations.copy(), rewards, terminations, truncations, infos
+        """One agent step of every environment; actions are clipped to [-1, 1].
+
+        Raises:
+            ValueError: the actions have the wrong shape or are not finite.
+        """
+        now, final = self._chunk.rows
+        self._require_ready(now["terminated"] | now["truncated"])
+        now["move"] = displacement(actions, (self.num_envs, 4))
+        self._chunk.step()
+        terminations, truncations = now["terminated"].copy(), now["truncated"].copy()
+        infos = _infos(now, np.ones(self.num_envs, np.bool_))
+        ended = terminations | truncations
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
+            infos |= _final(final, ended)
+        return self.observations(), now["reward"].copy(), terminations, truncations, infos
 
     def get_states(self) -> list[State]:
         """Each environment's whole episode."""
         if not self._begun:
             raise gymnasium.error.ResetNeeded("call reset() before get_states()")
-        return [episode.get_state() for episode in self._episodes]
+        return self._chunk.get_states()
 
     def set_states(self, states: list[State]) -> None:
         """Continue saved episodes, one per environment, bit for bit."""
         if len(states) != self.num_envs:
             raise ValueError(f"{len(states)} states for {self.num_envs} environments: pass one each")
-        for i, (episode, state) in enumerate(zip(self._episodes, states, strict=True)):
-            episode.set_state(state)
-            self._observations[i] = episode.observation()
-        self._ended[:] = False
+        self._chunk.set_states(states)
         self._begun = True
 
     def observations(self) -> Observations:
         """The current observations, for use after ``set_states``."""
-        return self._observations.copy()
+        observations: Observations = self._chunk.rows[0]["observation"].copy()
+        return observations
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """One picture per environment, or None without ``render_mode="rgb_array"``."""
-        if self.render_mode is None:
-            return None
-        if self._renderer is None:
-            from failurebench.rendering import Renderer
-
-            self._renderer = Renderer(self._episodes[0].sawyer.model)
-        return tuple(self._renderer.picture(episode) for episode in self._episodes)
+        return None if self.render_mode is None else tuple(self._chunk.pictures())
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Free the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Free the renderer, end the workers."""
+        self._chunk.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}
+    def _make_chunk(self, num_workers: int) -> Chunk | Workers:
+        what = self.task, self.protocol, self.autoreset_mode
+        if num_workers > 1:
+            return Workers(*what, self.num_envs, num_workers)
+        return Chunk(*what, np.zeros((2, self.num_envs), row_type(self.task)))
 
-    def _begin(self, i: int, seed: int | None) -> None:
-        if seed is not None:
-            self._rngs[i] = seeding.np_random(seed)[0]
-        self._episodes[i].begin(self._rngs[i])
-        self._observations[i] = self._episodes[i].observation()
-        self._ended[i] = False
+    def _require_ready(self, ended: Bools) -> None:
+        if not self._begun:
+            raise gymnasium.error.ResetNeeded("call reset() before step()")
+        if self.autoreset_mode == AutoresetMode.DISABLED and ended.any():
+            raise gymnasium.error.ResetNeeded(
+                f"environments {np.flatnonzero(ended).tolist()} have ended and autoreset is disabled: "
+                'call reset(options={"reset_mask": terminations | truncations}) first'
+            )
 
-    def _autoreset(self) -> dict[str, Any]:
-        """Replace ended episodes, keeping their last observation and info under Gymnasium's ``final_`` keys."""
-        ended = self._ended
-        final_obs = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(ended):
-            final_obs[i] = self._observations[i].copy()
-        final: dict[str, Any] = {"final_obs": final_obs, "_final_obs": ended.copy()}
-        final |= {"final_info": self._infos(ended), "_final_info": ended.copy()}
-        for i in np.flatnonzero(ended):
-            self._begin(int(i), None)
-        self._ended = np.zeros(self.num_envs, np.bool_)
-        return {**self._infos(np.ones(self.num_envs, np.bool_)), **final}
 
-    def _infos(self, mask: Bools) -> dict[str, Any]:
-        """Every environment's info as arrays; ``mask`` marks those this call is about."""
-        each = [episode.info() for episode in self._episodes]
-        infos: dict[str, Any] = {}
-        for key, value in each[0].items():
-            infos[key] = np.array([info[key] for info in each], dtype=object if isinstance(value, str) else type(value))
-            infos[f"_{key}"] = mask.copy()
-        return infos
+def _infos(rows: NDArray[Any], mask: Bools) -> dict[str, Any]:
+    """Every environment's info as arrays; ``mask`` marks those this call is about."""
+    infos: dict[str, Any] = {}
+    for key, kind in INFO.items():
+        infos[key] = rows[key].astype(object if kind is str else kind)
+        infos[f"_{key}"] = mask.copy()
+    return infos
+
+
+def _final(rows: NDArray[Any], ended: Bools) -> dict[str, Any]:
+    """The last observation and info of ended episodes, under Gymnasium's ``final_`` keys."""
+    final_obs = np.full(len(rows), None, dtype=object)
+    for i in np.flatnonzero(ended):
+        final_obs[i] = rows["observation"][i].copy()
+    info = _infos(rows, ended)
+    return {"final_obs": final_obs, "_final_obs": ended.copy(), "final_info": info, "_final_info": ended.copy()}
+
+
+def _worker_count(num_workers: int, num_envs: int) -> int:
+    if isinstance(num_workers, bool) or not isinstance(num_workers, int | np.integer) or num_workers < 0:
+        raise ValueError(f"num_workers is {num_workers!r}; give a number of processes, 0 for this one")
+    if num_workers > num_envs:
+        raise ValueError(f"num_workers is {num_workers} for {num_envs} environments; give one per environment at most")
+    return int(num_workers)
 
 
 def _seeds(seed: int | list[int | None] | None, num_envs: int) -> list[int | None]:
