@@ -19,6 +19,7 @@ from farl.environments import make_vector
 from farl.errors import UserError
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
+from farl.offline.critics import calibration_of, q_risk_critic
 from farl.types import FailureCritic, Policy
 
 
@@ -47,12 +48,18 @@ class Parts:
 
     @property
     def threshold(self) -> float:
-        """The configured threshold, or the calibrated one."""
+        """The configured threshold, or the one calibrated for the world model."""
         if self.gate.threshold is not None:
             return self.gate.threshold
         if self.bundle.calibration is None:
             raise UserError("the bundle is not calibrated; give a threshold with --gate.threshold")
         return self.bundle.calibration.threshold
+
+    def threshold_of(self, critic: str) -> float:
+        """The configured threshold, or the one calibrated on the scores of another critic of the bundle."""
+        if self.gate.threshold is not None:
+            return self.gate.threshold
+        return calibration_of(self.bundle, critic).threshold
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,8 @@ class Method:
         """What decides who acts."""
         if self.critic is None:
             return Ungated()
-        gate = Gate(parts.gate, self.threshold(parts), parts.envs.num_envs)
-        return Router(self.recovery(parts), self.critic(parts), gate)
+        recovery, critic = self.recovery(parts), self.critic(parts)
+        return Router(recovery, critic, Gate(parts.gate, self.threshold(parts), parts.envs.num_envs))
 
 
 def imagined(parts: Parts) -> FailureCritic:
@@ -92,6 +99,11 @@ def random(parts: Parts) -> FailureCritic:
     return RandomCritic(parts.controls.random_rate, parts.generator)
 
 
+def q_risk(parts: Parts) -> FailureCritic:
+    """Recovery RL's model-free critic."""
+    return q_risk_critic(parts.bundle)
+
+
 def hold_still(parts: Parts) -> Policy:
     return HoldStill(parts.bundle.shape.act_dim)
 
@@ -101,6 +113,11 @@ METHODS: dict[str, Method] = {
     "uni-o4": Method("offline-to-online PPO without a gate (Lei et al. 2024): the baseline"),
     "farl-executed": Method(
         "farl learning from executed actions, as the paper draws it", critic=imagined, credit="executed"
+    ),
+    "simple-critic": Method(
+        "Recovery RL's Q-risk as the gate, without a model (Thananjeyan et al. 2021)",
+        critic=q_risk,
+        threshold=lambda parts: parts.threshold_of("q_risk"),
     ),
     "oracle-gate": Method(
         "control: the simulator looks ahead instead of a model", critic=oracle, threshold=lambda parts: 0.0

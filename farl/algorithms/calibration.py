@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from farl.algorithms.risk import ImaginedRisk
-from farl.types import Episode
+from farl.types import Episode, FailureCritic
 
 MIN_THRESHOLD = 1e-3
 """a predicted failure less likely than one in a thousand is no reason to take control away"""
@@ -78,7 +77,7 @@ class ScoredEpisode:
     onset: int | None
 
 
-def score(critic: ImaginedRisk, episodes: Sequence[Episode]) -> list[ScoredEpisode]:
+def score(critic: FailureCritic, episodes: Sequence[Episode]) -> list[ScoredEpisode]:
     """Risk along each episode, up to and including its first failing step."""
     scored = []
     for episode in episodes:

@@ -26,6 +26,8 @@ from farl.networks.value import DoubleQ, ValueFunction
 
 FORMAT = 1
 ModelKind = Literal["state", "latent"]
+OPTIONAL = ("q_risk", "cost_value", "latent")
+"""networks that only some methods need; a bundle without them is complete"""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,18 @@ class Shape:
     exploration_std: float = 0.2
     model: ModelKind = "state"
     model_options: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    """which of ``OPTIONAL`` it holds"""
+    latent_options: dict[str, Any] = field(default_factory=dict)
+    """of the latent model that comes beside a state-space one"""
 
 
 @dataclass
 class OfflineBundle:
-    """Task policy, value function, critics, recovery policy, world model, normaliser and calibration."""
+    """Task policy, value function, critics, recovery policy, world model, normaliser and calibration.
+
+    Optional parts are None where the bundle was made without them, or before there were any.
+    """
 
     task: TaskConfig
     shape: Shape
@@ -56,6 +65,15 @@ class OfflineBundle:
     """one factor on rewards for every value in the project, offline and online"""
     calibration: Calibration | None = None
     seed: int = 0
+    q_risk: DoubleQ | None = None
+    """Recovery RL's critic, as logits"""
+    cost_value: ValueFunction | None = None
+    """chance of failing ahead of the task policy, discounted as ``q_risk`` is"""
+    q_risk_gamma: float = 0.95
+    latent: LatentModel | None = None
+    """the paper's world model, beside a state-space ``model``"""
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    """of further critics, each on its own scores: ``q_risk``, ``paper``"""
 
     @classmethod
     def empty(cls, task: TaskConfig, shape: Shape) -> OfflineBundle:
@@ -70,11 +88,20 @@ class OfflineBundle:
             else LatentModel(normalizer, shape.act_dim, **options)
         )
         value, q = ValueFunction(normalizer), DoubleQ(normalizer, shape.act_dim)
-        return cls(task, shape, normalizer, policy, value, q, recovery, model)
+        bundle = cls(task, shape, normalizer, policy, value, q, recovery, model)
+        # After all others, so that the weights those start from do not depend on which optional parts there are.
+        if "q_risk" in shape.parts:
+            bundle.q_risk = DoubleQ(normalizer, shape.act_dim)
+        if "cost_value" in shape.parts:
+            bundle.cost_value = ValueFunction(normalizer)
+        if "latent" in shape.parts:
+            bundle.latent = LatentModel(normalizer, shape.act_dim, **shape.latent_options)
+        return bundle
 
     def networks(self) -> dict[str, nn.Module]:
         """Every network by the name its weights are stored under."""
-        return {name: getattr(self, name) for name in ("normalizer", "policy", "value", "q", "recovery", "model")}
+        names = ("normalizer", "policy", "value", "q", "recovery", "model", *self.shape.parts)
+        return {name: getattr(self, name) for name in names}
 
     def weights(self) -> dict[str, torch.Tensor]:
         """All tensors as ``network.parameter``."""
@@ -102,6 +129,8 @@ class OfflineBundle:
             "reward_scale": self.reward_scale,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "seed": self.seed,
+            "q_risk_gamma": self.q_risk_gamma,
+            "calibrations": {name: c.to_dict() for name, c in self.calibrations.items()},
             "weights_sha256": _digest(path),
         }
         write_json(folder / "manifest.json", manifest)
@@ -111,7 +140,7 @@ class OfflineBundle:
         """Read a bundle; raises UserError if it is missing, damaged, foreign, or of another task than ``task``."""
         manifest = _manifest(folder)
         try:
-            bundle = cls.empty(TaskConfig(**manifest["task"]), Shape(**manifest["shape"]))
+            bundle = cls.empty(TaskConfig(**manifest["task"]), _shape(manifest["shape"]))
             bundle.load_weights(_verified_weights(folder, manifest["weights_sha256"]))
             calibration = manifest["calibration"] and Calibration.from_dict(manifest["calibration"])
             bundle = replace(
@@ -120,6 +149,9 @@ class OfflineBundle:
                 reward_scale=float(manifest["reward_scale"]),
                 calibration=calibration,
                 seed=int(manifest["seed"]),
+                # Bundles made before there were optional parts do not mention them.
+                q_risk_gamma=float(manifest.get("q_risk_gamma", cls.q_risk_gamma)),
+                calibrations={k: Calibration.from_dict(c) for k, c in manifest.get("calibrations", {}).items()},
             )
         except (KeyError, TypeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -132,6 +164,13 @@ class OfflineBundle:
                 f"{dict(task.options)}; make a bundle for this task with `farl offline`"
             )
         return bundle
+
+
+def _shape(record: dict[str, Any]) -> Shape:
+    parts = tuple(record.get("parts", ()))
+    if unknown := set(parts) - set(OPTIONAL):
+        raise ValueError(f"unknown parts {', '.join(sorted(unknown))}")
+    return Shape(**{**record, "parts": parts})
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from farl.algorithms.calibration import (
 from farl.algorithms.iql import IQLConfig, train_critics
 from farl.algorithms.latent_model_training import LatentModelConfig, train_latent_model
 from farl.algorithms.offline_ppo import OfflinePPOConfig, OfflinePPOResult, improve_offline
+from farl.algorithms.q_risk import QRiskConfig, distil_cost_value, train_q_risk
 from farl.algorithms.risk import ImaginedRisk, RiskConfig
 from farl.algorithms.state_model_training import StateModelConfig, train_state_model
 from farl.data.batches import Transitions, WindowSampler, transitions
@@ -34,6 +35,7 @@ from farl.networks.latent_model import LatentModel
 from farl.networks.state_model import StateModel
 from farl.offline.acceptance import AcceptanceConfig, Check, examine, table
 from farl.offline.bundle import ModelKind, OfflineBundle, Shape
+from farl.offline.critics import further_critics
 from farl.outputs import claim
 from farl.progress import Progress
 from farl.types import Episode
@@ -62,17 +64,21 @@ class OfflineConfig:
     offline_ppo: OfflinePPOConfig = field(default_factory=OfflinePPOConfig)
     state_model: StateModelConfig = field(default_factory=StateModelConfig)
     latent_model: LatentModelConfig = field(default_factory=LatentModelConfig)
+    paper_model: bool = False
+    """also train the latent model, which farl-paper needs, beside a state-space one; every other part stays as it is"""
+    q_risk: QRiskConfig = field(default_factory=QRiskConfig)
     risk: RiskConfig = field(default_factory=RiskConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
 
     def __post_init__(self) -> None:
-        trained = self.state_model.horizon if self.model == "state" else self.latent_model.horizon
-        if self.risk.horizon + 1 > trained:
-            raise ValueError(
-                f"risk.horizon is {self.risk.horizon}, so the gate takes {self.risk.horizon + 1} model steps, but "
-                f"{self.model}_model.horizon trains only {trained}; raise that one or lower risk.horizon"
-            )
+        for kind in dict.fromkeys((self.model, *(("latent",) if self.paper_model else ()))):
+            trained = self.state_model.horizon if kind == "state" else self.latent_model.horizon
+            if self.risk.horizon + 1 > trained:
+                raise ValueError(
+                    f"risk.horizon is {self.risk.horizon}, so the gate takes {self.risk.horizon + 1} model steps, but "
+                    f"{kind}_model.horizon trains only {trained}; raise that one or lower risk.horizon"
+                )
 
 
 def train(config: OfflineConfig) -> Path:
@@ -90,6 +96,8 @@ def train(config: OfflineConfig) -> Path:
     stage.run("model", stage.train_model)
     stage.run("offline PPO", stage.improve)
     stage.run("recovery", stage.clone_recovery)
+    stage.run("Q-risk", stage.train_q_risk)
+    stage.run("paper model", stage.train_paper_model)
     stage.calibrate()
     checks = stage.examine()
     write_json(config.out / "acceptance.json", [dataclasses.asdict(check) for check in checks])
@@ -119,11 +127,21 @@ class _Stage:
         self.progress = Progress(config.out, f"offline stage of {config.task.name}, seed {config.seed}")
         first = self.data["task"]["train"][0]
         shape = Shape(
-            first.obs.shape[1], first.actions.shape[1], config.exploration_std, config.model, self._model_options()
+            first.obs.shape[1],
+            first.actions.shape[1],
+            config.exploration_std,
+            config.model,
+            self._model_options(config.model),
+            _optional_parts(config),
+            self._model_options("latent"),
         )
         self.bundle = OfflineBundle.empty(config.task, shape)
         self.bundle = dataclasses.replace(
-            self.bundle, risk=config.risk, reward_scale=config.reward_scale, seed=config.seed
+            self.bundle,
+            risk=config.risk,
+            reward_scale=config.reward_scale,
+            seed=config.seed,
+            q_risk_gamma=config.q_risk.gamma,
         )
         self.notes: dict[str, Any] = {}
         self.done: list[str] = []
@@ -150,15 +168,21 @@ class _Stage:
         torch.save(saved, buffer)
         write_bytes(self._partial, buffer.getvalue())
 
-    def _model_options(self) -> dict[str, Any]:
+    def _model_options(self, kind: ModelKind) -> dict[str, Any]:
         cfg = self.config
-        if cfg.model == "state":
+        if kind == "state":
             return {"hidden": list(cfg.state_model.hidden), "heads": cfg.state_model.heads}
         return {"latent": cfg.latent_model.latent, "width": cfg.latent_model.width, "heads": cfg.latent_model.heads}
 
+    def _episodes(self, *names: str, split: str = "train") -> list[Episode]:
+        return [episode for name in names for episode in self.data[name][split]]
+
     def _transitions(self, *names: str, split: str = "train") -> Transitions:
-        episodes = [episode for name in names for episode in self.data[name][split]]
-        return transitions(episodes, self.config.reward_scale)
+        return transitions(self._episodes(*names, split=split), self.config.reward_scale)
+
+    def _own_generator(self, part: int) -> torch.Generator:
+        """For an optional part: whether it is trained changes no random number of any other."""
+        return torch.Generator().manual_seed(self.config.seed * 1000 + part)
 
     def fit_normalizer(self) -> None:
         self.bundle.normalizer.fit(self._transitions("task", "failure", "recovery").obs)
@@ -188,16 +212,29 @@ class _Stage:
 
     def train_model(self) -> None:
         cfg, b = self.config, self.bundle
-        episodes = [e for name in ("task", "failure", "recovery") for e in self.data[name]["train"]]
         if isinstance(b.model, StateModel):
+            episodes = self._episodes("task", "failure", "recovery")
             sampler = WindowSampler(episodes, cfg.state_model.horizon, cfg.reward_scale, cfg.state_model.onset_fraction)
             data = self._transitions("task", "failure", "recovery")
             train_state_model(b.model, b.normalizer, sampler, data, cfg.state_model, self.generator, self.progress)
         elif isinstance(b.model, LatentModel):
-            sampler = WindowSampler(
-                episodes, cfg.latent_model.horizon, cfg.reward_scale, cfg.latent_model.onset_fraction
-            )
-            train_latent_model(b.model, b.normalizer, sampler, cfg.latent_model, self.generator, self.progress)
+            self._train_latent(b.model, self.generator)
+
+    def train_paper_model(self) -> None:
+        if self.bundle.latent is not None:
+            self._train_latent(self.bundle.latent, self._own_generator(2))
+
+    def _train_latent(self, model: LatentModel, generator: torch.Generator) -> None:
+        cfg = self.config.latent_model
+        episodes = self._episodes("task", "failure", "recovery")
+        sampler = WindowSampler(episodes, cfg.horizon, self.config.reward_scale, cfg.onset_fraction)
+        train_latent_model(model, self.bundle.normalizer, sampler, cfg, generator, self.progress)
+
+    def train_q_risk(self) -> None:
+        b, episodes, generator = self.bundle, self._episodes("task", "failure"), self._own_generator(1)
+        if b.q_risk is not None and b.cost_value is not None:
+            train_q_risk(b.q_risk, b.policy, episodes, self.config.q_risk, generator, self.progress)
+            distil_cost_value(b.cost_value, b.q_risk, b.policy, episodes, self.config.q_risk, generator, self.progress)
 
     def improve(self) -> None:
         b = self.bundle
@@ -222,12 +259,19 @@ class _Stage:
         self.bundle.calibration = calibrate(
             score(critic, episodes), self.config.calibration, scale=scale, shift=shift, calibration_error=error
         )
+        for name, other in further_critics(self.bundle).items():
+            self.bundle.calibrations[name] = calibrate(score(other, episodes), self.config.calibration)
 
     def examine(self) -> list[Check]:
         ppo = self.notes["offline PPO"]
         held_out = [e for name in ("task", "failure") for e in self.data[name]["valid"]]
         result = OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
         return examine(self.bundle, held_out, result, self.config.acceptance, self.progress)
+
+
+def _optional_parts(config: OfflineConfig) -> tuple[str, ...]:
+    q_risk = ("q_risk", "cost_value") if config.q_risk.updates else ()
+    return (*q_risk, *(("latent",) if config.paper_model and config.model != "latent" else ()))
 
 
 def _read_partial(path: Path) -> dict[str, Any]:

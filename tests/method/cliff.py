@@ -13,6 +13,7 @@ from farl.algorithms.behaviour_cloning import BCConfig
 from farl.algorithms.iql import IQLConfig
 from farl.algorithms.offline_ppo import OfflinePPOConfig
 from farl.algorithms.ppo import PPOConfig
+from farl.algorithms.q_risk import QRiskConfig
 from farl.algorithms.state_model_training import StateModelConfig
 from farl.environments import TaskConfig
 from farl.offline.acceptance import AcceptanceConfig
@@ -66,6 +67,7 @@ def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         iql=IQLConfig(updates=500, gamma=0.95, lr=1e-3, batch=128, tau=0.03),
         offline_ppo=OfflinePPOConfig(updates=40, check_every=20, batch=128),
         state_model=StateModelConfig(updates=250, hidden=(64, 64), lr=2e-3, batch=48),
+        q_risk=QRiskConfig(updates=900, value_updates=150, lr=1e-3, batch=128, tau=0.02),
         acceptance=AcceptanceConfig(rescues=8, episodes=16, num_envs=16),
     )
     return replace(config, **changes)
@@ -82,6 +84,7 @@ def hurried(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         iql=IQLConfig(updates=8, gamma=0.95),
         offline_ppo=OfflinePPOConfig(updates=6, check_every=3, batch=64),
         state_model=StateModelConfig(updates=8, hidden=(16,), batch=16),
+        q_risk=QRiskConfig(updates=8, value_updates=4, batch=32),
         acceptance=AcceptanceConfig(rescues=2, episodes=8, num_envs=8, limit=200),
     )
     return replace(config, **changes)

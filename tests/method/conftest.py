@@ -47,6 +47,12 @@ def bundle_folder(made: Path) -> Path:
     return made / "bundle"
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Demonstrations enough for every stage to run."""
+    return collect(cliff.few(tmp_path_factory.mktemp("few") / "demos"))
+
+
 @pytest.fixture
 def bundle(bundle_folder: Path) -> OfflineBundle:
     """The trained bundle, freshly read."""

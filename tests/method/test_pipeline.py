@@ -56,12 +56,6 @@ def test_actions_and_observations_on_disk_replay_in_the_simulator(demos):
             assert info["failure"] == episode.failure[t]
 
 
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    """Demonstrations enough for every stage to run."""
-    return collect(cliff.few(tmp_path_factory.mktemp("few") / "demos"))
-
-
 def test_demonstrations_are_decided_by_their_seed(few, tmp_path):
     again, third = collect(cliff.few(tmp_path / "again")), collect(cliff.few(tmp_path / "third", seed=1))
     for name in SETS:
@@ -102,6 +96,8 @@ STAGES = (
     "train_model",
     "improve",
     "clone_recovery",
+    "train_q_risk",
+    "train_paper_model",
     "calibrate",
     "examine",
 )

@@ -1,0 +1,55 @@
+"""The failure critics that a bundle holds, each under the name its calibration is kept by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from farl.algorithms.calibration import Calibration
+from farl.algorithms.q_risk import QRisk
+from farl.algorithms.risk import ImaginedRisk
+from farl.errors import UserError
+from farl.networks.latent_model import LatentModel
+from farl.networks.policy import GaussianPolicy
+from farl.offline.bundle import OfflineBundle
+from farl.types import FailureCritic
+
+
+def q_risk_critic(bundle: OfflineBundle) -> QRisk:
+    """Recovery RL's critic; raises UserError where the bundle has none."""
+    if bundle.q_risk is None:
+        raise UserError(
+            "the bundle has no Q-risk: it was made without, or before there was one; make it again with `farl offline`"
+        )
+    return QRisk(bundle.q_risk, bundle.normalizer)
+
+
+def paper_critic(
+    bundle: OfflineBundle, policy: GaussianPolicy, generator: torch.Generator | None = None
+) -> ImaginedRisk:
+    """The paper's C_H: the latent model, the plain sum, the mean of the failure heads as they come."""
+    model = bundle.model if isinstance(bundle.model, LatentModel) else bundle.latent
+    if model is None:
+        raise UserError(
+            "the bundle has no latent world model; make it with `farl offline --paper-model`, or with `--model latent`"
+        )
+    risk = replace(bundle.risk, accumulate="sum", pessimism=0.0)
+    return ImaginedRisk(model, policy, risk, generator=generator)
+
+
+def further_critics(bundle: OfflineBundle) -> dict[str, FailureCritic]:
+    """Those a bundle has beside its world model's, for the policy as the bundle holds it."""
+    critics: dict[str, FailureCritic] = {}
+    if bundle.q_risk is not None:
+        critics["q_risk"] = q_risk_critic(bundle)
+    if bundle.latent is not None or isinstance(bundle.model, LatentModel):
+        critics["paper"] = paper_critic(bundle, bundle.policy)
+    return critics
+
+
+def calibration_of(bundle: OfflineBundle, name: str) -> Calibration:
+    """How a further critic was calibrated; raises UserError where it was not."""
+    if name not in bundle.calibrations:
+        raise UserError(f"the bundle holds no calibration of {name}; give a threshold with --gate.threshold")
+    return bundle.calibrations[name]
