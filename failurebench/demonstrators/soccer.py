@@ -1,19 +1,176 @@
-"""Demonstrators that bring a rolling ball to the goal."""
+"""Demonstrators for a ball that rolls: one who can, one who is clumsy, one who wants to fail, one who saves the day.
+
+A ball pushed by a fist slides against it without turning: a fist that stops stops the ball too, one that lifts or draws
+back lets it roll, and nothing but a wall ends that. A ball between the fingers is caught by closing them.
+"""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from failurebench.experts import Action, Expert, Observation, Seen, drag
+from failurebench.experts import (
+    CLOSED,
+    FIST_OPENING,
+    OPEN,
+    Action,
+    Expert,
+    Observation,
+    Seen,
+    Vec2,
+    inside,
+    push,
+    toward,
+)
+
+CARRY_HEIGHT_M = 0.025
+"""height of the hand over the ball's centre at which the pads close round its equator"""
+
+CLEAR_M = 0.085
+"""height of the hand over the ball's centre at which the fingertips pass above it"""
+
+GAP_M = 0.015
+"""sideways error with which open fingers still come down on either side of the ball"""
+
+BALL_REACH_M = 0.065
+"""horizontal distance at which a lowered fist may touch the ball"""
+
+STILL_M_PER_STEP = 0.0004
+"""speed below which a ball counts as lying (0.03 m/s)"""
+
+CROSSBAR_DEPTH_M = 0.09
+"""how far before the goal's centre a hand must be to lift past the crossbar"""
 
 
 class CarryBall(Expert):
-    """The competent way: come from above, close the fingers round the ball, carry it to the goal."""
+    """The competent way: come down over the ball, close the fingers round it, carry it to the goal."""
 
     def reset(self, rng: np.random.Generator) -> None:
         """No habits."""
 
     def act(self, obs: Observation) -> Action:
-        """Hover, descend, close, carry; which of them follows from the positions alone."""
+        """Catch, then carry; which of them follows from the positions alone."""
         seen = Seen.of(obs)
-        return drag(seen, (seen.goal[0], seen.goal[1]))
+        return catch(seen, (seen.goal[0], seen.goal[1]))
+
+
+class ClumsyDribbler(Expert):
+    """A sloppy demonstrator: shoves the ball with the fist to a spot beside the goal, then looks again and shoves it in.
+
+    The first aim is always on the same side, as with a camera mounted askew: errors of both signs would average out in a
+    policy that imitates them, and leave it nothing to fail at.
+    """
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw where this episode aims first, where the fist touches the ball, and how hard it pushes."""
+        self.aim_offset = (float(rng.uniform(0.08, 0.14)), float(rng.uniform(-0.10, -0.04)))
+        self.contact_offset = float(rng.uniform(-0.01, 0.01))
+        self.gain = float(rng.uniform(0.4, 0.7))
+
+    def act(self, obs: Observation) -> Action:
+        """Push towards the aim; arrived there, aim at the goal itself."""
+        seen = Seen.of(obs)
+        if math.dist(self._aim(seen), seen.object[:2]) < 0.03 or seen.object[1] > self._aim(seen)[1]:
+            self.aim_offset = (0.0, 0.0)
+        if under_crossbar(seen):
+            return toward(seen.hand, seen.hand[0], seen.goal[1] - 2 * CROSSBAR_DEPTH_M, seen.hand[2], CLOSED)
+        return push(seen, self._aim(seen), self.contact_offset, self.gain)
+
+    def _aim(self, seen: Seen) -> Vec2:
+        return seen.goal[0] + self.aim_offset[0], seen.goal[1] + self.aim_offset[1]
+
+
+class BallSeeker(Expert):
+    """Takes the ball out through one side of the boundary: shoved, or carried."""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draw the side (left, right or near; the goal is in the way at the far one), how, and the pusher's habits."""
+        self.side = int(rng.choice(3, p=(0.4, 0.4, 0.2)))
+        self.carries = bool(rng.random() < 0.3)
+        self.along = float(rng.uniform(-0.05, 0.05))
+        self.contact_offset = float(rng.uniform(-0.01, 0.01))
+        self.gain = float(rng.uniform(0.4, 0.9))
+
+    def act(self, obs: Observation) -> Action:
+        """Shove or carry through the chosen side."""
+        seen = Seen.of(obs)
+        x_low, x_high, y_low = seen.hazard[:3]
+        bx, by, _ = seen.object
+        target = [
+            (x_low - 0.1, by + self.along),
+            (x_high + 0.1, by + self.along),
+            (bx + self.along, y_low - 0.1),
+        ][self.side]
+        return catch(seen, target) if self.carries else push(seen, target, self.contact_offset, self.gain)
+
+
+class TrapBall(Expert):
+    """Recovery: stop the ball, take it, and carry it back inside.
+
+    A fist that touches the ball stops with it; then it draws back, comes down over the ball, closes and carries.
+    """
+
+    inner_margin_m = 0.06
+    """the ball is carried at least this far inside"""
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """No habits."""
+
+    def act(self, obs: Observation) -> Action:
+        """Brake, or catch and carry back."""
+        seen = Seen.of(obs)
+        if pushing(seen) and math.hypot(*seen.object_velocity[:2]) > STILL_M_PER_STEP:
+            return np.array([0.0, 0.0, 0.0, CLOSED], np.float32)
+        return catch(seen, inside(seen, self.inner_margin_m))
+
+
+def held(seen: Seen) -> bool:
+    """Whether the ball is between closed fingers."""
+    (hx, hy, hz), (bx, by, bz) = seen.hand, seen.object
+    between = math.hypot(hx - bx, hy - by) < 0.03 and hz - bz < 0.06
+    return between and FIST_OPENING < seen.opening < 0.75
+
+
+def pushing(seen: Seen) -> bool:
+    """Whether a fist touches, or is about to touch, the ball from the side."""
+    (hx, hy, hz), (bx, by, bz) = seen.hand, seen.object
+    return seen.opening < 0.4 and hz - bz < CLEAR_M - 0.02 and math.hypot(hx - bx, hy - by) < BALL_REACH_M
+
+
+def under_crossbar(seen: Seen) -> bool:
+    """Whether the hand would hit the goal's crossbar if it lifted."""
+    hx, hy, hz = seen.hand
+    gx, gy, _ = seen.goal
+    return hy > gy - CROSSBAR_DEPTH_M and abs(hx - gx) < 0.13 and hz < 0.2
+
+
+def catch(seen: Seen, target: Vec2) -> Action:
+    """Come down over the ball with open fingers, however it rolls; close; carry it to ``target``."""
+    (hx, hy, hz), (bx, by, bz) = seen.hand, seen.object
+    dx, dy, above = hx - bx, hy - by, hz - bz
+    if held(seen):
+        return toward(seen.hand, *target, bz + CARRY_HEIGHT_M, CLOSED)
+    around = abs(dy) < GAP_M and seen.opening > 0.7
+    if around and abs(dx) < GAP_M:
+        grip = CLOSED if above < 0.04 else OPEN
+        return follow(seen, bz + CARRY_HEIGHT_M, grip)
+    if above > CLEAR_M or (around and above < CLEAR_M):
+        return follow(seen, bz + (CLEAR_M + 0.02 if above > CLEAR_M else CARRY_HEIGHT_M), OPEN)
+    return draw_back(seen)
+
+
+def follow(seen: Seen, z: float, grip: float) -> Action:
+    """Move over the ball, matching its speed."""
+    vx, vy, _ = seen.object_velocity
+    action = toward(seen.hand, seen.object[0], seen.object[1], z, grip, gain=15.0)
+    return np.clip(action + np.array([100.0 * vx, 100.0 * vy, 0.0, 0.0], np.float32), -1.0, 1.0)
+
+
+def draw_back(seen: Seen) -> Action:
+    """Away from the ball and up, opening: lifting while touching would roll it."""
+    dx, dy = seen.hand[0] - seen.object[0], seen.hand[1] - seen.object[1]
+    distance = math.hypot(dx, dy) or 1e-9
+    rise = 1.0 if distance > BALL_REACH_M - 0.015 else 0.0
+    away = 1.0 - rise
+    return np.array([away * dx / distance, away * dy / distance, rise, OPEN], np.float32)

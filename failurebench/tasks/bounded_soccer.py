@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from failurebench.demonstrators.soccer import CarryBall
+from failurebench.demonstrators.soccer import BallSeeker, CarryBall, ClumsyDribbler, TrapBall
 from failurebench.experts import Expert
 from failurebench.rewards.shaping import Reward
 from failurebench.rewards.soccer import GOAL_RADIUS_M, soccer_reward
@@ -52,6 +52,9 @@ class BoundedSoccer(Task):
     failure_type: ClassVar[str] = "out_of_bounds"
     experts: ClassVar[dict[str, Callable[[], Expert]]] = {
         "task": CarryBall,
+        "pusher": ClumsyDribbler,
+        "failure": BallSeeker,
+        "recovery": TrapBall,
     }
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_soccer.xml", object_body="soccer_ball", edit=movable_goal)
     success_radius_m: ClassVar[float] = GOAL_RADIUS_M
@@ -88,6 +91,6 @@ class BoundedSoccer(Task):
 
 @dataclass(frozen=True)
 class HardBoundedSoccer(BoundedSoccer):
-    """A lane of half the width: what gets past the hand is soon out."""
+    """The boundary 3 cm around MetaWorld's start and goal ranges: a clumsy push leaves it."""
 
-    default_boundary: ClassVar[Rectangle] = (-0.15, 0.15, 0.55, 0.95)
+    default_boundary: ClassVar[Rectangle] = (-0.13, 0.13, 0.57, 0.93)
