@@ -136,6 +136,35 @@ def _demos(argv: list[str]) -> int:
     return 0
 
 
+def _datasets(argv: list[str]) -> int:
+    from farl import datasets
+
+    verb = argv[0] if argv else ""
+    if verb == "import":
+        return _import_dataset(argv[1:])
+    usage = "farl datasets [FOLDER ...] | import minari:NAME OUT.hdf5 | export FILE.hdf5 minari:NAME"
+    if any(word.startswith("-") for word in argv):
+        return _brief_usage(usage, "datasets", argv)
+    if verb == "export":
+        if len(argv) != 3:
+            return _brief_usage(usage, "datasets", argv)
+        print(datasets.export_dataset(Path(argv[1]), argv[2]))
+        return 0
+    return datasets.show([Path(word) for word in argv])
+
+
+def _import_dataset(argv: list[str]) -> int:
+    from farl import datasets
+    from farl.configuration import load
+
+    given = [word for word in argv[:2] if not word.startswith("-")]
+    flags = [part for flag, word in zip(("--source", "--out"), given, strict=False) for part in (flag, word)]
+    about = "A Minari dataset as one of ours.\n\nShort form: farl datasets import minari:NAME OUT.hdf5 [--flag value ...]"
+    config = load(datasets.ImportConfig, [*flags, *argv[len(given) :]], "farl datasets import", about)
+    print(datasets.import_dataset(config, _full_id))
+    return 0
+
+
 def _offline(argv: list[str]) -> int:
     from farl.configuration import load
     from farl.offline.pipeline import OfflineConfig, train
@@ -211,6 +240,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "list": ("List the tasks, the methods and the ready configurations.", _list),
     "play": ("Run episodes of a task with a scripted, random or trained agent; can write a video.", _play),
     "demos": ("Collect demonstrations with the task's scripted experts.", _demos),
+    "datasets": ("List the demonstrations there are, and what is wrong with a file; Minari in and out.", _datasets),
     "offline": ("Learn task policy, recovery policy, world model and gate from demonstrations: one bundle.", _offline),
     "online": ("Fine-tune the task policy, with the gate deciding who acts: one run.", _online),
     "compare": ("Tasks x methods x seeds, then one HTML report: the main job.", _compare),

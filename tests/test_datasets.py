@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import h5py
 import numpy as np
 import pytest
+from method import cliff
 
 from failurebench.point_mass import PointMassCliff
+from farl import cli
 from farl.data.episode_store import read_episodes
 from farl.environments import TaskConfig
 from farl.errors import UserError
 from farl.offline import partial
 from farl.offline.collecting import Snapshot
 from farl.offline.demos import SETS, DemosConfig, collect
-from method import cliff
 
 PARTS = (
     "task-0-task",
@@ -178,3 +181,106 @@ def test_a_task_without_experts_is_one_message(tmp_path: Path) -> None:
             collect(cliff.few(tmp_path / "demos", task=TaskConfig("Test/Bare-v0")))
     finally:
         del gym.registry["Test/Bare-v0"]
+
+
+# ---- listing
+
+
+def listed(capsys: pytest.CaptureFixture[str], *folders: Path) -> tuple[int, str]:
+    status = cli.main(["datasets", *map(str, folders)])
+    return status, capsys.readouterr().out
+
+
+def test_every_dataset_is_listed_with_what_it_holds(uninterrupted: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, shown = listed(capsys, uninterrupted.parent)
+    assert status == 0
+    assert shown.startswith(f"{uninterrupted}\n")
+    rows = {line.split()[0]: line.split() for line in shown.splitlines()[2:] if line}
+    counts = json.loads((uninterrupted / "demos.json").read_text())
+    assert set(rows) == set(SETS)
+    for name, row in rows.items():
+        expected = [str(counts[name][key]) for key in ("episodes", "transitions", "failures", "successes")]
+        assert row[1:6] == ["PointMassCliff-v0", *expected]
+        seeds = [episode.seed for episode in read_episodes(uninterrupted / f"{name}.hdf5")]
+        assert row[6:9] == [str(min(seeds)), "to", str(max(seeds))]
+        assert float(row[9]) == pytest.approx((uninterrupted / f"{name}.hdf5").stat().st_size / 1e6, abs=0.05)
+        assert row[10] == "complete"
+
+
+def test_an_unfinished_collection_says_how_to_continue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = cliff.few(tmp_path / "demos")
+    with monkeypatch.context() as patch:
+        stopping(patch, "failure-0-failure", [])
+        with pytest.raises(KeyboardInterrupt):
+            collect(config)
+    status, shown = listed(capsys, tmp_path)
+    assert status == 0
+    assert [line.split()[0] for line in shown.splitlines() if line.endswith(" unfinished")] == [
+        "task-0-task",
+        "task-1-pusher",
+    ]
+    assert f"unfinished: `farl demos {config.out}/config.yaml` continues it" in shown
+    assert cli.main(["demos", str(config.out / "config.yaml")]) == 0
+    assert "unfinished: " not in listed(capsys, tmp_path)[1]
+
+
+def test_broken_and_foreign_files_are_named_with_the_cure(
+    uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (uninterrupted / "task.hdf5").read_bytes()
+    (tmp_path / "fine.hdf5").write_bytes(whole)
+    (tmp_path / "half.hdf5").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.hdf5").write_text("not HDF5")
+    for name, change in CHANGES.items():
+        (tmp_path / f"{name}.hdf5").write_bytes(whole)
+        with h5py.File(tmp_path / f"{name}.hdf5", "r+") as file:
+            change(file)
+    status, shown = listed(capsys, tmp_path)
+    assert status == 1
+    assert shown.count("broken: ") == len(CHANGES) + 2
+    for name in ("half", "text", *CHANGES):
+        line = next(line for line in shown.splitlines() if line.startswith(f"broken: {tmp_path / name}.hdf5"))
+        assert "farl demos" in line, line
+
+
+def _set(name: str, value: str) -> Callable[[h5py.File], None]:
+    return lambda file: file["data"].attrs.__setitem__(name, value)
+
+
+def _delete(name: str) -> Callable[[h5py.File], None]:
+    return lambda file: file.__delitem__(name)
+
+
+def _shortened(episode: h5py.Group) -> None:
+    kept = episode["rewards"][:-1]
+    del episode["rewards"]
+    episode["rewards"] = kept
+
+
+CHANGES: dict[str, Callable[[h5py.File], None]] = {
+    "foreign": lambda file: file["data"].attrs.__delitem__("farl"),
+    "empty": lambda file: [file["data"].__delitem__(name) for name in list(file["data"])],  # type: ignore[dict-item]
+    "no-failure": _delete("data/demo_1/failure"),
+    "no-obs": _delete("data/demo_0/obs"),
+    "no-env": lambda file: file["data"].attrs.__delitem__("env_args"),
+    "no-json": _set("farl", "{"),
+    "no-format": _set("farl", "{}"),
+    "no-margin": _delete("data/demo_3/margin"),
+    "short": lambda file: _shortened(file["data/demo_3"]),
+    "no-seed": lambda file: file["data/demo_2"].attrs.__delitem__("seed"),
+    "other-names": lambda file: file["data"].move("demo_0", "first"),
+}
+"""ways in which a file of ours stops being one"""
+
+
+def test_nothing_and_nowhere_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert listed(capsys) == (0, "no datasets below demos, studies; `farl demos` makes some\n")
+    assert cli.main(["datasets", "nowhere"]) == 2
+    assert "there is no folder 'nowhere'" in capsys.readouterr().err
+    assert cli.main(["datasets", "--json"]) == 2
+    assert "usage: farl datasets [FOLDER ...]" in capsys.readouterr().err

@@ -18,6 +18,7 @@ from farl import cli, configuration
 from farl.compare.published import FAILURE_EPISODES
 from farl.compare.study import StudyConfig
 from farl.contract import CheckConfig
+from farl.datasets import ImportConfig
 from farl.methods import METHODS
 from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
@@ -92,6 +93,10 @@ def test_every_command_is_understood(
     assert verb in cli._VERBS
     if verb in ("doctor", "list", "report"):
         assert len(rest) <= (verb == "report")
+        return
+    if verb == "datasets":
+        if rest[:1] == ["import"]:
+            configuration.load(ImportConfig, ["--source", rest[1], "--out", *rest[2:]], "farl datasets import")
         return
     if rest and rest[0].endswith(".yaml") and PLACEHOLDER.search(rest[0]):
         rest = rest[1:]

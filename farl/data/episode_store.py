@@ -30,6 +30,9 @@ from farl.types import Episode
 Split = Literal["train", "valid"]
 _FORMAT = 1
 _GYM_TYPE = 2  # robomimic's EnvType.GYM_TYPE
+_ARRAYS = (
+    "obs/state", "next_obs/state", "actions", "rewards", "dones", "terminated", "truncated", "failure", "margin"
+)  # fmt: skip
 _CURE = "make it again with `farl demos`"
 
 
@@ -97,6 +100,10 @@ def describe(path: Path) -> Summary:
     """Count what a dataset holds; raises UserError like ``read_episodes``."""
     with _opened(path) as file:
         groups = [file["data"][name] for name in sorted(file["data"], key=_number)]
+        if not groups:
+            raise UserError(f"{path} holds no episodes; {_CURE}")
+        for group in groups:
+            _check_whole(path, group)
         failure = [group["failure"][()] for group in groups]
         return Summary(
             path=path,
@@ -188,6 +195,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except KeyError as error:
         raise UserError(f"{path} is incomplete: {error.args[0] if error.args else error}; {_CURE}") from error
+    except (IndexError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not hold what farl writes ({error}); {_CURE}") from error
     except (OSError, RuntimeError) as error:
         raise UserError(f"{path} is damaged or not an HDF5 file ({error}); {_CURE}") from error
 
@@ -201,6 +210,14 @@ def _check_ours(path: Path, file: h5py.File) -> None:
     found = json.loads(file["data"].attrs["farl"])["format"]
     if found != _FORMAT:
         raise UserError(f"{path} has dataset format {found}, this farl reads format {_FORMAT}; {_CURE}")
+
+
+def _check_whole(path: Path, group: h5py.Group) -> None:
+    """Every array of an episode is there and has a row for every step; only their shapes are looked at."""
+    steps = int(group.attrs["num_samples"])
+    for name in _ARRAYS:
+        if len(group[name]) != steps:
+            raise UserError(f"{path}: {name} of {group.name} has {len(group[name])} rows for {steps} steps; {_CURE}")
 
 
 def _check_fits(

@@ -295,7 +295,10 @@ def _clone_of(
 
 
 def _attributes(config: DemosConfig, name: str) -> dict[str, Any]:
-    return {"task": config.task.id, "options": dict(config.task.options), "set": name, "seed": config.seed}
+    task, env = config.task, make(config.task)
+    env.close()
+    fps = {"fps": env.metadata["render_fps"]} if "render_fps" in env.metadata else {}   # agent steps a second
+    return {"task": task.id, "options": dict(task.options), "set": name, "seed": config.seed, **fps}
 
 
 def _counts(episodes: Sequence[Episode]) -> dict[str, int]:
