@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
                 return _report(differences(arguments.file, arguments.out), arguments)
             return export(arguments)
         except (OSError, KeyError, ValueError) as error:
-            print(f"export_lerobot: {error}", file=sys.stderr)
+            print(f"export_lerobot: {arguments.file} to {arguments.out}: {error}", file=sys.stderr)
             return 2
 
 
@@ -84,12 +84,12 @@ def export(arguments: argparse.Namespace) -> int:
 
 def write(file: Path, out: Path, task: str, fps: int) -> None:
     """A LeRobotDataset v3 in ``out`` with a frame for every agent step of ``file``."""
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
     attrs, env = _attributes(file)
     fps = fps or attrs.get("fps") or 0
     if fps < 1:
         raise ValueError(f"{file} does not say how many agent steps a second has; give --fps, for example --fps 40")
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset  # takes seconds
+
     episodes = list(read(file))
     out.parent.mkdir(parents=True, exist_ok=True)
     dataset = LeRobotDataset.create(
@@ -107,10 +107,10 @@ def write(file: Path, out: Path, task: str, fps: int) -> None:
 
 def differences(file: Path, out: Path) -> list[str]:
     """Where what LeRobot loads from ``out`` is not what ``file`` holds, in words; every number is compared."""
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
     if not (out / "meta" / "info.json").is_file():
         raise ValueError(f"{out} is no LeRobotDataset: it has no meta/info.json")
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
     dataset, row, found = LeRobotDataset(out.name, root=out), 0, []
     about = json.loads((out / SIDECAR).read_text())["episodes"]
     episodes = list(read(file))
