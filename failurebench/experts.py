@@ -99,14 +99,22 @@ def drag(seen: Seen, target: Vec2) -> Action:
     return toward(seen.hand, *target, pz + 0.03, CLOSED)
 
 
-def push(seen: Seen, target: Vec2, contact_offset: float, gain: float) -> Action:
-    """Closed gripper: go round to the side of the puck away from ``target``, come down, push through the puck."""
+def push(seen: Seen, target: Vec2, contact_offset: float, gain: float, too_high: float = 0.05) -> Action:
+    """Closed gripper: go round to the side of the puck away from ``target``, come down, push through the puck.
+
+    Args:
+        seen: the observation.
+        target: where the puck should go, m.
+        contact_offset: how far beside the puck's centre the fist touches it, m.
+        gain: speed, 1 is full.
+        too_high: height of the hand over the puck's centre above which it is not down yet, m; more where it cannot reach as low.
+    """
     (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
     away = math.hypot(target[0] - px, target[1] - py) or 1e-9
     ux, uy = (target[0] - px) / away, (target[1] - py) / away
     along = (hx - px) * ux + (hy - py) * uy
     across = -(hx - px) * uy + (hy - py) * ux - contact_offset
-    if along > -0.02 or abs(across) > 0.04 or hz - pz > PUSH_HEIGHT_M + 0.03:
+    if along > -0.02 or abs(across) > 0.04 or hz - pz > too_high:
         return go_behind(seen, px - 0.08 * ux - contact_offset * uy, py - 0.08 * uy + contact_offset * ux)
     speed = gain * min(1.0, 30.0 * away + 0.2)
     x = ux * speed + uy * across * 10.0

@@ -108,7 +108,11 @@ class Retreat(Expert):
         beside, above = math.hypot(hx - px, hy - py), hz - pz
         grip = OPEN if seen.opening > 0.75 else CLOSED
         if beside < 0.03 and above < 0.07 and FIST_OPENING < seen.opening < 0.8:
-            return toward(seen.hand, *inside(seen, self.inner_margin_m), hz, CLOSED)
+            return toward(seen.hand, *self.refuge(seen), hz, CLOSED)
         if beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
             return back_off(seen, hz)
         return toward(seen.hand, hx, hy, WAIT_HEIGHT_M, grip)
+
+    def refuge(self, seen: Seen) -> Vec2:
+        """Where a held puck is out of danger."""
+        return inside(seen, self.inner_margin_m)

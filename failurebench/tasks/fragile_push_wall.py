@@ -10,20 +10,20 @@ from typing import Any, ClassVar
 import mujoco
 import numpy as np
 
-from failurebench.demonstrators.wall import Detour
+from failurebench.demonstrators.wall import CloseShave, Detour, StepAside, WallSeeker
 from failurebench.experts import Expert
 from failurebench.rewards.push_wall import push_wall_reward
 from failurebench.rewards.shaping import Reward
 from failurebench.sawyer import Sawyer, Scene, Vec3
 from failurebench.task import Segment, Start, Task
+from failurebench.tasks.boundary import Rectangle, start_and_goal
 
-NARROW = ((-0.02, 0.02, 0.605, 0.635), (0.05, 0.05, 0.87, 0.87))
-"""puck and goal of ``start_range="narrow"``: (0, .62) +- 2 and 1.5 cm, goal fixed"""
+START_RANGES: dict[str, tuple[Rectangle, Rectangle]] = {
+    "narrow": ((-0.02, 0.02, 0.605, 0.635), (0.05, 0.05, 0.86, 0.86)),
+    "full": ((-0.05, 0.05, 0.60, 0.65), (-0.05, 0.05, 0.85, 0.90)),
+}
+"""puck and goal: (0, .62) +- 2 and 1.5 cm and a fixed goal, or MetaWorld's ranges"""
 
-FULL = ((-0.05, 0.05, 0.60, 0.65), (-0.05, 0.05, 0.85, 0.90))
-"""puck and goal of ``start_range="full"``: MetaWorld's ranges"""
-
-START_RANGES = {"narrow": NARROW, "full": FULL}
 PUCK_RADIUS_M = 0.02
 HAZARD_SHIFT_M = 0.03
 """``randomize_hazard`` moves the wall along x by at most this"""
@@ -31,8 +31,6 @@ HAZARD_SHIFT_M = 0.03
 OUTLINE_Z_M = 0.003
 _FAR_M = 2.0
 """distances beyond this are reported as this; nothing on the table is as far apart"""
-
-Rectangle = tuple[float, float, float, float]
 
 
 def movable_wall(spec: Any) -> None:
@@ -44,7 +42,7 @@ def movable_wall(spec: Any) -> None:
 
 
 def long_wall(spec: Any) -> None:
-    """As ``movable_wall``, the free end 8 cm further out."""
+    """As ``movable_wall``, the free end 4 cm further out."""
     movable_wall(spec)
     wall = spec.body("wall")
     wall.pos = HardFragilePushWall.wall_centre
@@ -69,6 +67,9 @@ class FragilePushWall(Task):
     failure_type: ClassVar[str] = "hit_wall"
     experts: ClassVar[dict[str, Callable[[], Expert]]] = {
         "task": Detour,
+        "pusher": CloseShave,
+        "failure": WallSeeker,
+        "recovery": StepAside,
     }
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_push_wall_v3.xml", edit=movable_wall)
     success_radius_m: ClassVar[float] = 0.07
@@ -84,7 +85,7 @@ class FragilePushWall(Task):
 
     def start(self, rng: np.random.Generator, object_z: float) -> Start:
         """Puck and goal uniform in their ranges, on either side of the wall."""
-        (px, py), (gx, gy) = (_draw(rng, box) for box in START_RANGES[self.start_range])
+        (px, py), (gx, gy) = start_and_goal(rng, START_RANGES[self.start_range])
         shift = float(rng.uniform(-HAZARD_SHIFT_M, HAZARD_SHIFT_M)) if self.randomize_hazard else 0.0
         x, y, z = self.wall_centre
         hazard = (x + shift, y, z, *self.wall_half_size, self.clearance)
@@ -137,16 +138,12 @@ class FragilePushWall(Task):
 
 @dataclass(frozen=True)
 class HardFragilePushWall(FragilePushWall):
-    """The free end 8 cm further out: a longer way round, on which the hand must reach aside before it goes forward."""
+    """The free end 4 cm further out: a longer way round, on which the hand must reach aside before it goes forward."""
 
     name: ClassVar[str] = "HardFragilePushWall"
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_push_wall_v3.xml", edit=long_wall)
-    wall_centre: ClassVar[Vec3] = (0.06, 0.75, 0.06)
-    wall_half_size: ClassVar[Vec3] = (0.16, 0.01, 0.06)
-
-
-def _draw(rng: np.random.Generator, box: Rectangle) -> tuple[float, float]:
-    return float(rng.uniform(box[0], box[1])), float(rng.uniform(box[2], box[3]))
+    wall_centre: ClassVar[Vec3] = (0.08, 0.75, 0.06)
+    wall_half_size: ClassVar[Vec3] = (0.14, 0.02, 0.06)
 
 
 def _ring(hazard: tuple[float, ...]) -> list[Vec3]:
