@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +13,11 @@ from gymnasium.vector import VectorEnv
 
 from farl.algorithms.credit import CreditMode
 from farl.algorithms.critics import HoldStill, RandomCritic, SimulatorOracle
+from farl.algorithms.failure_cost import ConstraintConfig, FailureCost
 from farl.algorithms.gate import Gate, GateConfig
+from farl.algorithms.lagrangian import Lagrangian, PIDMultiplier
+from farl.algorithms.objective import Objective, PenalisedReturn, Return
+from farl.algorithms.p3o import P3O
 from farl.algorithms.risk import ImaginedRisk
 from farl.algorithms.router import Router, Ungated
 from farl.environments import make_vector
@@ -45,6 +50,7 @@ class Parts:
     controls: ControlsConfig
     generator: torch.Generator
     """randomness of the gate, apart from exploration: a gate never changes the actions proposed"""
+    constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
 
     @property
     def threshold(self) -> float:
@@ -72,6 +78,8 @@ class Method:
     recovery: Callable[[Parts], Policy] = lambda parts: parts.bundle.recovery
     threshold: Callable[[Parts], float] = lambda parts: parts.threshold
     credit: CreditMode = "proposed"
+    objective: Callable[[Parts], Objective] = lambda parts: Return()
+    """what the task policy learns"""
 
     def router(self, parts: Parts) -> Router | Ungated:
         """What decides who acts."""
@@ -104,6 +112,28 @@ def q_risk(parts: Parts) -> FailureCritic:
     return q_risk_critic(parts.bundle)
 
 
+def penalised(parts: Parts) -> Objective:
+    return PenalisedReturn(parts.constraint.penalty * parts.bundle.reward_scale)
+
+
+def lagrangian(parts: Parts) -> Objective:
+    return Lagrangian(failure_cost(parts), PIDMultiplier(parts.constraint))
+
+
+def p3o(parts: Parts) -> Objective:
+    return P3O(failure_cost(parts))
+
+
+def failure_cost(parts: Parts) -> FailureCost:
+    """With the cost critic as the bundle's failure data trained it; raises UserError where there is none."""
+    bundle = parts.bundle
+    if bundle.cost_value is None:
+        raise UserError(
+            "the bundle has no cost critic: it was made without, or before there was one; make it again with `farl offline`"
+        )
+    return FailureCost(copy.deepcopy(bundle.cost_value), bundle.normalizer, bundle.q_risk_gamma, parts.constraint)
+
+
 def hold_still(parts: Parts) -> Policy:
     return HoldStill(parts.bundle.shape.act_dim)
 
@@ -119,6 +149,9 @@ METHODS: dict[str, Method] = {
         critic=q_risk,
         threshold=lambda parts: parts.threshold_of("q_risk"),
     ),
+    "ppo-lag": Method("no gate: PPO with a PID Lagrange multiplier on failures (Stooke et al. 2020)", objective=lagrangian),
+    "p3o": Method("no gate: PPO with an exact penalty on failures above a limit (Zhang et al. 2022)", objective=p3o),
+    "penalty": Method("no gate: PPO with a fixed price on the first failure of an episode", objective=penalised),
     "oracle-gate": Method(
         "control: the simulator looks ahead instead of a model", critic=oracle, threshold=lambda parts: 0.0
     ),

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from farl.algorithms.objective import clipped_surrogate
 from farl.algorithms.optimisation import anneal, descend
-from farl.algorithms.ppo import clipped_surrogate
 from farl.algorithms.risk import pessimistic
 from farl.data.batches import Transitions
 from farl.networks.policy import GaussianPolicy

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from farl.algorithms.advantage import generalised_advantage, held_success
 from farl.algorithms.credit import Credit, CreditMode, assign
+from farl.algorithms.objective import Objective, Return, clipped_surrogate, standardised
 from farl.algorithms.optimisation import anneal, descend
+from farl.algorithms.rollout import Rollout
 from farl.networks.policy import GaussianPolicy
 from farl.networks.value import ValueFunction
 
@@ -44,52 +45,6 @@ class PPOConfig:
             raise ValueError(f"ppo.gamma {self.gamma} must lie in (0, 1) and ppo.lam {self.lam} in [0, 1]")
 
 
-@dataclass
-class Rollout:
-    """``t`` steps of ``b`` environments as the actor saw them; observations raw, rewards scaled."""
-
-    obs: Float[Tensor, "t b obs"]
-    next_obs: Float[Tensor, "t b obs"]
-    """the observation each step led to, before any reset"""
-    proposed: Float[Tensor, "t b act"]
-    executed: Float[Tensor, "t b act"]
-    proposed_log_prob: Float[Tensor, "t b"]
-    executed_log_prob: Float[Tensor, "t b"]
-    z_max: Float[Tensor, "t b"]
-    """largest |executed - mean| / std over action dimensions"""
-    reward: Float[Tensor, "t b"]
-    terminated: Bool[Tensor, "t b"]
-    truncated: Bool[Tensor, "t b"]
-    failure: Bool[Tensor, "t b"]
-    success: Bool[Tensor, "t b"]
-    """the step ended its episode by success"""
-    gated: Bool[Tensor, "t b"]
-    risk: Float[Tensor, "t b"]
-
-    @classmethod
-    def empty(cls, steps: int, envs: int, obs: int, act: int) -> Rollout:
-        """Storage for one iteration."""
-        wide = {"obs": obs, "next_obs": obs, "proposed": act, "executed": act}
-        flags = {"terminated", "truncated", "failure", "success", "gated"}
-        return cls(
-            **{
-                name: torch.zeros(steps, envs, wide[name])
-                if name in wide
-                else torch.zeros(steps, envs, dtype=torch.bool if name in flags else torch.float32)
-                for name in cls.__dataclass_fields__
-            }
-        )
-
-
-def clipped_surrogate(
-    log_prob: Float[Tensor, " n"], old_log_prob: Float[Tensor, " n"], advantage: Float[Tensor, " n"], clip: float
-) -> Float[Tensor, " n"]:
-    """PPO's pessimistic surrogate per sample (Schulman et al. 2017, eq. 7), as a loss."""
-    ratio = (log_prob - old_log_prob).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -torch.minimum(ratio * advantage, clipped * advantage)
-
-
 class PPO:
     """Improves the task policy and its value function; nothing else of a bundle is touched."""
 
@@ -100,9 +55,10 @@ class PPO:
         config: PPOConfig,
         credit: CreditMode,
         generator: torch.Generator,
+        objective: Objective | None = None,
     ) -> None:
         self.policy, self.value, self.config, self.credit = policy, value, config, credit
-        self.generator = generator
+        self.generator, self.objective = generator, objective or Return()
         groups: list[dict[str, Any]] = [{"params": policy.net.parameters()}]
         policy.log_std.requires_grad_(config.std_lr > 0)
         if config.std_lr > 0:
@@ -114,6 +70,7 @@ class PPO:
     def update(self, rollout: Rollout, done: float) -> dict[str, float]:
         """One iteration on a rollout; ``done`` is the share of the run's budget used, for the learning rates."""
         x = self.policy.normalizer(rollout.obs.flatten(0, 1))
+        figures = self.objective.prepare(rollout, x, done, learning=self.iteration >= self.config.warmup)
         advantage, returns, explained = self._targets(rollout, x)
         credit = assign(
             self.credit,
@@ -130,17 +87,18 @@ class PPO:
             stats = _diagnostics(self.policy, x, credit, advantage, gated, self.config.clip)
         losses = self._epochs(x, credit, advantage, returns, ~gated)
         self.iteration += 1
-        return {"explained_variance": explained, "std": float(self.policy.std.detach().mean()), **stats, **losses}
+        std = float(self.policy.std.detach().mean())
+        return {"explained_variance": explained, "std": std, **stats, **losses, **figures}
 
     @torch.no_grad()
     def _targets(self, rollout: Rollout, x: Tensor) -> tuple[Tensor, Tensor, float]:
         shape = rollout.reward.shape
         value = self.value(x).view(shape)
         next_value = self.value(self.policy.normalizer(rollout.next_obs.flatten(0, 1))).view(shape)
+        # What is held after a success is the task's own reward, without a price paid on that one step.
         next_value = held_success(next_value, rollout.reward, rollout.success, self.config.gamma)
-        advantage = generalised_advantage(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.config.gamma, self.config.lam
-        )
+        reward, ends = self.objective.rewards(rollout), (rollout.terminated, rollout.truncated)
+        advantage = generalised_advantage(reward, value, next_value, *ends, self.config.gamma, self.config.lam)
         returns = advantage + value
         explained = 1 - (returns - value).var(correction=0) / returns.var(correction=0).clamp_min(1e-8)
         return advantage.flatten(), returns.flatten(), float(explained)
@@ -154,6 +112,7 @@ class PPO:
                 value_loss = mse_loss(self.value(x[rows]), returns[rows])
                 descend(value_loss, self.value_optimizer, self.value.parameters(), cfg.max_grad_norm * 10)
                 sums["value_loss"] += value_loss.item()
+                self.objective.fit(rows)
                 batches += 1
                 if policy_on:
                     loss, clipped = self._policy_loss(x[rows], credit, rows, advantage[rows])
@@ -168,8 +127,7 @@ class PPO:
     def _policy_loss(self, x: Tensor, credit: Credit, rows: Tensor, advantage: Tensor) -> tuple[Tensor, float]:
         weight, old = credit.weight[rows], credit.log_prob[rows]
         log_prob = self.policy.log_prob(self.policy(x), credit.action[rows])
-        standard = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
-        loss = (weight * clipped_surrogate(log_prob, old, standard, self.config.clip)).mean()
+        loss = self.objective.loss(log_prob, old, weight, advantage, rows, self.config.clip)
         clipped = ((log_prob.detach() - old).exp() - 1).abs() > self.config.clip
         return loss, float(clipped.float().mean())
 
@@ -188,6 +146,7 @@ class PPO:
             "policy_optimizer": self.policy_optimizer.state_dict(),
             "value_optimizer": self.value_optimizer.state_dict(),
             "generator": self.generator.get_state(),
+            "objective": self.objective.state_dict(),
             "iteration": self.iteration,
         }
 
@@ -197,6 +156,7 @@ class PPO:
         self.policy_optimizer.load_state_dict(state["policy_optimizer"])
         self.value_optimizer.load_state_dict(state["value_optimizer"])
         self.generator.set_state(state["generator"])
+        self.objective.load_state_dict(state.get("objective", {}))  # checkpoints from before there were objectives
         self.iteration = state["iteration"]
 
 
@@ -204,7 +164,7 @@ def _diagnostics(
     policy: GaussianPolicy, x: Tensor, credit: Credit, advantage: Tensor, gated: Tensor, clip: float
 ) -> dict[str, float]:
     """How much of the first gradient gated steps make up: a share near one means that recovery dominates learning."""
-    standard = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    standard = standardised(advantage)
     norms = []
     for rows in (gated, ~gated):
         if not rows.any():

@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from farl.algorithms.ppo import Rollout
+from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Router, Ungated
 from farl.environments import TaskConfig, column, failure_flags, get_states, reset_where, set_states
 from farl.networks.policy import GaussianPolicy
@@ -94,6 +94,7 @@ class Actor:
         rollout.reward[t] = torch.from_numpy(np.asarray(reward, dtype=np.float32)) * self.reward_scale
         rollout.terminated[t], rollout.truncated[t] = torch.from_numpy(terminated), torch.from_numpy(truncated)
         rollout.failure[t] = torch.from_numpy(failure)
+        rollout.failed[t] = torch.tensor([record.first_failure is not None for record in self.records])
         success = column(info, "success", self.envs.num_envs, 0.0) > 0
         rollout.success[t] = torch.from_numpy(success & truncated)
         self.obs = np.array(following, dtype=np.float32)

@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from farl.algorithms.credit import CreditMode
+from farl.algorithms.failure_cost import ConstraintConfig
 from farl.algorithms.gate import GateConfig
-from farl.algorithms.ppo import PPO, PPOConfig, Rollout
-from farl.algorithms.router import Router, Ungated
+from farl.algorithms.ppo import PPO, PPOConfig
+from farl.algorithms.rollout import Rollout
+from farl.algorithms.router import Ungated
 from farl.environments import TaskConfig, make_vector
 from farl.errors import UserError
 from farl.methods import ControlsConfig, Parts, find
@@ -49,6 +51,7 @@ class OnlineConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     credit: CreditMode | None = None
     """how gated steps are credited; None takes the method's own"""
+    constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     evaluate_every: int = 20_000
     """agent steps between two evaluations"""
@@ -95,8 +98,9 @@ class Session:
         self.envs = make_vector(config.task, config.num_envs)
         self.evaluation_envs = make_vector(config.task, min(config.num_envs, config.evaluation_episodes) or 1)
         self.evaluation_noise = torch.Generator()
-        router = self._router(self.envs, torch.Generator().manual_seed(config.seed + 2))
-        self.evaluation_router = self._router(self.evaluation_envs, self.evaluation_noise)
+        parts = self._parts(self.envs, torch.Generator().manual_seed(config.seed + 2))
+        router, objective = self.method.router(parts), self.method.objective(parts)
+        self.evaluation_router = self.method.router(self._parts(self.evaluation_envs, self.evaluation_noise))
         threshold = float("inf") if router.gate is None else router.gate.threshold
         claim(config.out, config, extendable=("steps",))
         torch.manual_seed(config.seed)
@@ -105,16 +109,16 @@ class Session:
             self.envs, config.task, self.policy, router, self.bundle.reward_scale, config.seed, self.recorder.episode
         )
         credit = config.credit or self.method.credit
-        self.learner = PPO(self.policy, self.value, config.ppo, credit, torch.Generator().manual_seed(config.seed + 1))
+        order = torch.Generator().manual_seed(config.seed + 1)
+        self.learner = PPO(self.policy, self.value, config.ppo, credit, order, objective)
         self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
         self.evaluated_at = -1
         self.update_seconds, self.earlier_seconds, self.started = 0.0, 0.0, time.perf_counter()
         self._resume()
 
-    def _router(self, envs: Any, generator: torch.Generator) -> Router | Ungated:
-        return self.method.router(
-            Parts(self.bundle, self.policy, envs, self.config.gate, self.config.controls, generator)
-        )
+    def _parts(self, envs: Any, generator: torch.Generator) -> Parts:
+        cfg = self.config
+        return Parts(self.bundle, self.policy, envs, cfg.gate, cfg.controls, generator, cfg.constraint)
 
     def _resume(self) -> None:
         state = checkpoint.load_latest(self.config.out / "checkpoints")
