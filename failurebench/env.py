@@ -88,6 +88,11 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         self._window: Window | None = None
 
     @property
+    def model(self) -> Any:
+        """The compiled ``mjModel``; all environments of this scene in this process share it, so it is only to be read."""
+        return self._episode.sawyer.model
+
+    @property
     def tracked_positions(self) -> dict[str, tuple[int, ...]]:
         """Observation indices of positions in metres, by what is there: for judging models and drawing paths."""
         return {"hand": (0, 1, 2), "object": (4, 5, 6)}
@@ -152,7 +157,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         if self.render_mode == "human":
             return self._show()
         if self._renderer is None:
-            self._renderer = Renderer(self._episode.sawyer.model)
+            self._renderer = Renderer(self.model)
         draw = self._renderer.depth if self.render_mode == "depth_array" else self._renderer.picture
         return draw(self._episode)
 
@@ -165,7 +170,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
 
     def _show(self) -> None:
         if self._window is None:
-            self._window = Window(self._episode.sawyer.model, self.metadata["render_fps"])
+            self._window = Window(self.model, self.metadata["render_fps"])
         self._window.show(self._episode)
 
     def _require_reset(self, what: str) -> None:

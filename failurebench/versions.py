@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from importlib.metadata import version
+from typing import Any
 
 MUJOCO = "3.3.0"
 """the MuJoCo that MetaWorld pins and all published numbers were measured with"""
@@ -31,3 +33,17 @@ def installed_versions() -> dict[str, str]:
     names = {"failurebench": "failure-aware-rl", "mujoco": "mujoco", "metaworld": "metaworld"}
     names |= {"gymnasium": "gymnasium", "numpy": "numpy"}
     return {name: version(distribution) for name, distribution in names.items()}
+
+
+def model_hash(model: Any) -> str:
+    """SHA-256 over every number of a compiled ``mjModel``: geometry, masses, contacts, solver, meshes, textures.
+
+    Equal hashes mean the same physics. Other versions of MuJoCo compile other models, and other processors may round a mesh's
+    inertia differently.
+    """
+    import mujoco  # by whoever has a model it is loaded already
+    import numpy as np
+
+    content = np.empty(mujoco.mj_sizeModel(model), np.uint8)
+    mujoco.mj_saveModel(model, None, content)
+    return "sha256:" + hashlib.sha256(content.tobytes()).hexdigest()

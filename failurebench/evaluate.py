@@ -1,0 +1,286 @@
+"""How good and how safe a policy is, in numbers that can be compared: 100 fixed episodes, one result file, one table.
+
+python -m failurebench.evaluate --task FailureBench/BoundedPush-v0 --policy task --out result.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from failurebench import TASKS
+from failurebench.env import RENDER_FPS, FailureEnv
+from failurebench.policies import Env, Policy, Refused, make_policy
+from failurebench.references import PATH, POLICIES, constants, load_references
+from failurebench.results import FORMAT, require_free, table, write_json
+from failurebench.scores import Outcome, mean, normalised, summarise
+from failurebench.versions import installed_versions, model_hash
+
+FIRST_SEED = 9_000_000_000_000_000
+"""episodes are evaluated from this seed on; ``farl`` trains and records on smaller ones"""
+
+EPISODES = 100
+
+Tell = Callable[[str, int, int], None]
+
+
+def evaluate(
+    task: str,
+    policy: str,
+    *,
+    options: dict[str, Any] | None = None,
+    episodes: int = EPISODES,
+    full_length: bool = True,
+    tell: Tell = lambda label, done, total: None,
+) -> dict[str, Any]:
+    """Evaluate a policy; the same arguments and versions give the same result, number for number.
+
+    Args:
+        task: an id from ``failurebench.TASKS``.
+        policy: as ``failurebench.policies.make_policy`` takes it.
+        options: keyword arguments of the environment, without ``stop_on_success``.
+        episodes: how many; results are comparable between equal numbers, and 100 is the published one.
+        full_length: play the episodes once more without stopping at success, for the return the score is made of.
+        tell: called with a label, the episodes done and their number.
+
+    Returns:
+        A dict of plain values, as in the result file.
+
+    Raises:
+        Refused: an unknown task, policy or option, or an action that the environment refuses.
+    """
+    question = _question(task, policy, options or {}, episodes)
+    env = _make(question, stop_on_success=True)
+    outcomes = _play(env, make_policy(policy, env), episodes, lambda done: tell("until success", done, episodes))
+    unwrapped = env.unwrapped
+    assert isinstance(unwrapped, FailureEnv)
+    protocol = {**asdict(unwrapped.protocol), "max_episode_steps": env.spec.max_episode_steps if env.spec else None}
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        **question,
+        "protocol": protocol,
+        "agent_step_s": protocol["action_repeat"] / RENDER_FPS,
+        "versions": installed_versions(),
+        "model": model_hash(unwrapped.model),
+        "until_success": asdict(summarise(outcomes)),
+        "full_length": None,
+        "normalised_score": None,
+        "notes": [],
+        "episodes": [asdict(outcome) for outcome in outcomes],
+    }
+    env.close()
+    if full_length:
+        env = _make(question, stop_on_success=False)
+        outcomes = _play(env, make_policy(policy, env), episodes, lambda done: tell("full length", done, episodes))
+        env.close()
+        result["full_length"] = asdict(summarise(outcomes))
+        result["full_length_episodes"] = [asdict(outcome) for outcome in outcomes]
+    return _scored(result, load_references().get(question["task"]))
+
+
+def _question(task: str, policy: str, options: dict[str, Any], episodes: int) -> dict[str, Any]:
+    task = task.removeprefix("failurebench:")
+    if task not in TASKS:
+        near = difflib.get_close_matches(task, TASKS, 1, 0.0)
+        raise Refused(f"unknown task {task!r}; did you mean {near[0]}? The choices are {', '.join(TASKS)}")
+    for key in ("stop_on_success", "render_mode"):
+        if key in options:
+            raise Refused(
+                f"option {key} is not yours to set: an evaluation plays both with and without stopping, unseen"
+            )
+    if episodes < 1:
+        raise Refused(f"episodes is {episodes}; give 1 or more")
+    seeds = {"first": FIRST_SEED, "count": episodes}
+    return {"task": task, "options": options, "policy": policy, "seeds": seeds}
+
+
+def _make(question: dict[str, Any], stop_on_success: bool) -> Env:
+    try:
+        return gymnasium.make(
+            question["task"], disable_env_checker=True, stop_on_success=stop_on_success, **question["options"]
+        )
+    except (TypeError, ValueError) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in question["options"].items())
+        raise Refused(f"{question['task']} cannot be made with {given}: {error}") from error
+
+
+def _play(env: Env, policy: Policy, episodes: int, tell: Callable[[int], None]) -> list[Outcome]:
+    tell(0)
+    outcomes = []
+    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+        outcomes.append(_play_one(env, policy, seed))
+        tell(len(outcomes))
+    return outcomes
+
+
+def _play_one(env: Env, policy: Policy, seed: int) -> Outcome:
+    """One episode from ``seed``, which also decides what is random in the policy."""
+    obs, _ = env.reset(seed=seed)
+    policy.reset(np.random.default_rng(seed))
+    success_step = failure_step = None
+    total, failing, kind, step, over = 0.0, 0, "", 0, False
+    while not over:
+        action = policy.act(obs)
+        try:
+            obs, reward, terminated, truncated, info = env.step(action)
+        except ValueError as error:
+            raise Refused(f"the policy's action at step {step + 1} of seed {seed} was refused: {error}") from error
+        step, total, over = step + 1, total + float(reward), terminated or truncated
+        if info["success"] and success_step is None:
+            success_step = step
+        if info["failure"]:
+            failing += 1
+            if failure_step is None:
+                failure_step, kind = step, info["failure_type"]
+    return Outcome(seed, step, total, success_step, failure_step, failing, kind)
+
+
+def _scored(result: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
+    """Add the normalised score where there are constants for it, or a note that says why there are none."""
+    notes = result["notes"]
+    if result["seeds"]["count"] != EPISODES:
+        notes.append(f"{result['seeds']['count']} episodes; published numbers are of {EPISODES}")
+    if result["full_length"] is None:
+        notes.append("no normalised score: it is made of full-length returns")
+    elif result["options"]:
+        notes.append("no normalised score: its constants belong to the task without options")
+    elif reference is None:
+        notes.append("no normalised score: there are no constants for this task yet (--make-references)")
+    else:
+        returns = mean([one["episode_return"] for one in result["full_length_episodes"]])
+        score = normalised(returns, reference)
+        result["normalised_score"] = None if score is None else asdict(score)
+        if reference["model"] != result["model"]:
+            theirs = reference["versions"]["mujoco"]
+            notes.append(f"the score's constants were measured with another compiled model (MuJoCo {theirs})")
+    return result
+
+
+def make_references(tasks: Sequence[str], path: Path, tell: Tell) -> None:
+    """Measure random policy and expert on each task, and keep what scores are normalised by; other tasks stay as they are."""
+    references = load_references(path)
+    for task in tasks:
+        results = {
+            name: evaluate(
+                task, policy, tell=lambda *at, name=name, task=task: tell(f"{task} {name}, {at[0]}", *at[1:])
+            )
+            for name, policy in POLICIES.items()
+        }
+        about = {key: results["expert"][key] for key in ("model", "versions", "seeds")}
+        references[task] = {**{name: constants(result) for name, result in results.items()}, **about}
+    write_json(path, {task: references[task] for task in TASKS if task in references})
+
+
+class Progress:
+    """A line that is overwritten on a terminal, and one every ten seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + 10.0
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total`` episodes."""
+        line = f"{label}: {done}/{total}"
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() >= self._next:
+            self._next = time.monotonic() + 10.0
+            print(line, file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Wipe the line, so that what follows begins at its start."""
+        if sys.stderr.isatty():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``KEY=VALUE`` with the value in JSON, or as it stands."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m failurebench.evaluate", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--task", metavar="ID", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument(
+        "--policy",
+        metavar="NAME",
+        help="random, zero, a scripted kind of the task (task, pusher, failure, recovery), or module:factory, "
+        "where factory(env) returns act(obs) -> action",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the result, JSON")
+    parser.add_argument(
+        "--options", type=_option, nargs="+", default=[], metavar="KEY=VALUE", help="of the environment, values in JSON"
+    )
+    parser.add_argument(
+        "--full-length",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="play once more without stopping at success: the normalised score needs it",
+    )
+    parser.add_argument(
+        "--episodes", type=int, default=EPISODES, help=f"for a quick look; published numbers are of {EPISODES}"
+    )
+    parser.add_argument(
+        "--make-references",
+        action="store_true",
+        help="measure the constants of the normalised score, of --task or of all",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status: 2 for what cannot be done as asked, 130 when interrupted."""
+    arguments, progress = _parser().parse_args(argv), Progress()
+    try:
+        if arguments.make_references:
+            tasks = [_question(arguments.task, "", {}, 1)["task"]] if arguments.task else list(TASKS)
+            make_references(tasks, arguments.out or PATH, progress)
+            progress.clear()
+            print(f"constants of {len(tasks)} tasks: {arguments.out or PATH}")
+            return 0
+        missing = [f"--{key}" for key in ("task", "policy", "out") if getattr(arguments, key) is None]
+        if missing:
+            raise Refused(f"{', '.join(missing)} missing; for example\n  {(__doc__ or '').strip().splitlines()[-1]}")
+        options = dict(arguments.options)
+        require_free(arguments.out, _question(arguments.task, arguments.policy, options, arguments.episodes))
+        result = evaluate(
+            arguments.task,
+            arguments.policy,
+            options=options,
+            episodes=arguments.episodes,
+            full_length=arguments.full_length,
+            tell=progress,
+        )
+        write_json(arguments.out, result)
+    except Refused as error:
+        progress.clear()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        progress.clear()
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    progress.clear()
+    print(f"{table(result)}\n-> {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
