@@ -24,6 +24,8 @@ from failurebench.experts import (
     toward,
 )
 
+BALL_RADIUS_M = 0.026
+
 CARRY_HEIGHT_M = 0.025
 """height of the hand over the ball's centre at which the pads close round its equator"""
 
@@ -33,11 +35,23 @@ CLEAR_M = 0.085
 GAP_M = 0.015
 """sideways error with which open fingers still come down on either side of the ball"""
 
-BALL_REACH_M = 0.065
-"""horizontal distance at which a lowered fist may touch the ball"""
+FIST_BELOW = 0.4
+"""gripper opening below which the fingers hold nothing and are a fist"""
+
+FIST_X_M, FIST_Y_M, FIST_MIDDLE_Y_M = 0.0154, 0.0187, 0.005
+"""a fist seen from above: half its width and depth, and its middle relative to the hand"""
+
+OPEN_REACH_M = 0.09
+"""horizontal distance from which open fingers do not touch the ball"""
 
 STILL_M_PER_STEP = 0.0004
 """speed below which a ball counts as lying (0.03 m/s)"""
+
+SOFT_BRAKE, HARD_BRAKE = 0.25, 0.6
+"""how much slower than the ball, as a share of full speed, the braking fist is told to move"""
+
+WEDGED_M = 0.002
+"""how near to the middle of the fist the ball is held by both fingertips"""
 
 CROSSBAR_DEPTH_M = 0.09
 """how far before the goal's centre a hand must be to lift past the crossbar"""
@@ -74,7 +88,7 @@ class ClumsyDribbler(Expert):
         if math.dist(self._aim(seen), seen.object[:2]) < 0.03 or seen.object[1] > self._aim(seen)[1]:
             self.aim_offset = (0.0, 0.0)
         if under_crossbar(seen):
-            return toward(seen.hand, seen.hand[0], seen.goal[1] - 2 * CROSSBAR_DEPTH_M, seen.hand[2], CLOSED)
+            return out_of_goal(seen, CLOSED)
         return push(seen, self._aim(seen), self.contact_offset, self.gain)
 
     def _aim(self, seen: Seen) -> Vec2:
@@ -86,11 +100,11 @@ class BallSeeker(Expert):
 
     def reset(self, rng: np.random.Generator) -> None:
         """Draw the side (left, right or near; the goal is in the way at the far one), how, and the pusher's habits."""
-        self.side = int(rng.choice(3, p=(0.4, 0.4, 0.2)))
-        self.carries = bool(rng.random() < 0.3)
+        self.side = int(rng.integers(3))
+        self.carries = self.side == 2 or bool(rng.random() < 0.25)
         self.along = float(rng.uniform(-0.05, 0.05))
         self.contact_offset = float(rng.uniform(-0.01, 0.01))
-        self.gain = float(rng.uniform(0.4, 0.9))
+        self.gain = float(rng.uniform(0.4, 0.7))
 
     def act(self, obs: Observation) -> Action:
         """Shove or carry through the chosen side."""
@@ -121,7 +135,7 @@ class TrapBall(Expert):
         """Brake, or catch and carry back."""
         seen = Seen.of(obs)
         if pushing(seen) and math.hypot(*seen.object_velocity[:2]) > STILL_M_PER_STEP:
-            return np.array([0.0, 0.0, 0.0, CLOSED], np.float32)
+            return brake(seen)
         return catch(seen, inside(seen, self.inner_margin_m))
 
 
@@ -132,10 +146,28 @@ def held(seen: Seen) -> bool:
     return between and FIST_OPENING < seen.opening < 0.75
 
 
+def gap(seen: Seen) -> float:
+    """Distance (m) between a lowered fist and the ball, seen from above."""
+    dx = abs(seen.object[0] - seen.hand[0]) - FIST_X_M
+    dy = abs(seen.object[1] - seen.hand[1] - FIST_MIDDLE_Y_M) - FIST_Y_M
+    return math.hypot(max(dx, 0.0), max(dy, 0.0)) - BALL_RADIUS_M
+
+
 def pushing(seen: Seen) -> bool:
     """Whether a fist touches, or is about to touch, the ball from the side."""
-    (hx, hy, hz), (bx, by, bz) = seen.hand, seen.object
-    return seen.opening < 0.4 and hz - bz < CLEAR_M - 0.02 and math.hypot(hx - bx, hy - by) < BALL_REACH_M
+    return seen.opening < FIST_BELOW and seen.hand[2] - seen.object[2] < CLEAR_M - 0.02 and gap(seen) < 0.02
+
+
+def brake(seen: Seen) -> Action:
+    """Slow the fist down, but not so fast that the ball leaves it.
+
+    A ball wedged between the two fingertips is lifted off the table, whose friction has to stop it: slip sideways first.
+    """
+    vx, vy = 100.0 * seen.object_velocity[0], 100.0 * seen.object_velocity[1]
+    speed = math.hypot(vx, vy)
+    wedged = abs(vx) > 2 * abs(vy) and abs(seen.object[1] - seen.hand[1] - FIST_MIDDLE_Y_M) < WEDGED_M
+    slowed = max(0.0, 1.0 - (SOFT_BRAKE if wedged else HARD_BRAKE) / max(speed, 1e-9))
+    return np.clip(np.array([vx * slowed, 1.0 if wedged else vy * slowed, 0.0, CLOSED], np.float32), -1.0, 1.0)
 
 
 def under_crossbar(seen: Seen) -> bool:
@@ -143,6 +175,11 @@ def under_crossbar(seen: Seen) -> bool:
     hx, hy, hz = seen.hand
     gx, gy, _ = seen.goal
     return hy > gy - CROSSBAR_DEPTH_M and abs(hx - gx) < 0.13 and hz < 0.2
+
+
+def out_of_goal(seen: Seen, grip: float) -> Action:
+    """Towards the robot at constant height, to where the hand may lift."""
+    return toward(seen.hand, seen.hand[0], seen.goal[1] - 2 * CROSSBAR_DEPTH_M, seen.hand[2], grip)
 
 
 def catch(seen: Seen, target: Vec2) -> Action:
@@ -168,9 +205,12 @@ def follow(seen: Seen, z: float, grip: float) -> Action:
 
 
 def draw_back(seen: Seen) -> Action:
-    """Away from the ball and up, opening: lifting while touching would roll it."""
+    """Away from the ball at constant height until clear of it, then up: lifting or opening while touching would roll it."""
     dx, dy = seen.hand[0] - seen.object[0], seen.hand[1] - seen.object[1]
     distance = math.hypot(dx, dy) or 1e-9
-    rise = 1.0 if distance > BALL_REACH_M - 0.015 else 0.0
-    away = 1.0 - rise
-    return np.array([away * dx / distance, away * dy / distance, rise, OPEN], np.float32)
+    fist = seen.opening < FIST_BELOW
+    if under_crossbar(seen):
+        return out_of_goal(seen, CLOSED if fist else OPEN)
+    if gap(seen) > 0.01 if fist else distance > OPEN_REACH_M:
+        return np.array([0.0, 0.0, 1.0, OPEN], np.float32)
+    return np.array([dx / distance, dy / distance, 0.0, CLOSED if fist else OPEN], np.float32)
