@@ -142,8 +142,8 @@ class HardFragilePushWall(FragilePushWall):
 
     name: ClassVar[str] = "HardFragilePushWall"
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_push_wall_v3.xml", edit=long_wall)
-    wall_centre: ClassVar[Vec3] = (0.08, 0.75, 0.06)
-    wall_half_size: ClassVar[Vec3] = (0.14, 0.02, 0.06)
+    wall_centre: ClassVar[Vec3] = (0.08, 0.745, 0.06)
+    wall_half_size: ClassVar[Vec3] = (0.14, 0.015, 0.06)
 
 
 def _ring(hazard: tuple[float, ...]) -> list[Vec3]:
