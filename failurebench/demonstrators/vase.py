@@ -39,7 +39,7 @@ class DragAside(Expert):
     The forearm follows the hand sideways and falls towards the vase as the hand goes down, so both help.
     """
 
-    aside_m, lift_m = 0.03, 0.02
+    aside_m, lift_m = 0.035, 0.03
 
     def reset(self, rng: np.random.Generator) -> None:
         """No habits."""
@@ -48,11 +48,11 @@ class DragAside(Expert):
         """Hover, descend, close; then carry."""
         seen = Seen.of(obs)
         gx, gy, gz = seen.goal
-        ux, uy = _away_from_vase(seen, (gx, gy))
-        held = seen.opening <= 0.75 and seen.hand[2] - seen.object[2] <= HELD_BELOW_M and _beside(seen) <= 0.03
-        if not held:
+        if seen.opening > 0.75 or seen.hand[2] - seen.object[2] > HELD_BELOW_M or _beside(seen) > 0.03:
             return drag(seen, (gx, gy))
-        return toward(seen.hand, gx + self.aside_m * ux, gy + self.aside_m * uy, gz + 0.03 + self.lift_m, CLOSED)
+        ux, uy = _away_from_vase(seen, (gx, gy))
+        x, y, z = gx + self.aside_m * ux, gy + self.aside_m * uy, gz + self.lift_m
+        return toward(seen.object, x, y, z, CLOSED)
 
 
 class WidePusher(ClumsyPusher):
@@ -63,7 +63,7 @@ class WidePusher(ClumsyPusher):
 
     def reset(self, rng: np.random.Generator) -> None:
         """Draw where this episode aims first, where the fist touches the puck, and how hard it pushes."""
-        self.aim_offset = (float(rng.uniform(0.02, 0.06)), float(rng.uniform(-0.04, 0.02)))
+        self.aim_offset = (float(rng.uniform(0.02, 0.055)), float(rng.uniform(-0.04, 0.02)))
         self.contact_offset = float(rng.uniform(-0.01, 0.01))
         self.gain = float(rng.uniform(0.6, 0.9))
 

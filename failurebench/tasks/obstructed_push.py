@@ -27,15 +27,12 @@ START_RANGES: dict[str, tuple[Rectangle, Rectangle]] = {
 
 VASE_X_M, VASE_Y_M, VASE_Z_M = 0.40, 0.70, 0.08
 VASE_SEMI_AXES_M: Vec3 = (0.17, 0.17, 0.335)
-VASE_X_RANGE_M = (0.34, 0.42)
-"""where ``randomize_hazard`` places the vase"""
-
 MESHES = ("l4", "l5", "l6", "eGripperBase", "l3", "l2", "l1")
 """of the arm and the hand, those first that come nearest as a rule: a small distance found early spares work on the rest"""
 
 FINGERS = ("rightclaw_it", "rightpad_geom", "leftclaw_it", "leftpad_geom")
 
-_FAR_M = 10.0
+_FAR_M, _LEAST_LIMIT_M = 10.0, 1e-3
 _STOCK_BIT, _VASE_BIT = 1, 8
 _OUTLINE_Z_M = 0.003
 _OUTLINE_SIDES = 36
@@ -80,7 +77,7 @@ class ObstructedPush(Task):
     """``narrow`` jitters one start and keeps one goal, ``full`` draws both from MetaWorld's ranges"""
 
     randomize_hazard: bool = False
-    """each episode draws the vase's x from 0.34 to 0.42 m"""
+    """each episode draws the vase's x"""
 
     failure_type: ClassVar[str] = "hit_vase"
     experts: ClassVar[dict[str, Callable[[], Expert]]] = {
@@ -91,6 +88,8 @@ class ObstructedPush(Task):
     }
     success_radius_m: ClassVar[float] = SUCCESS_RADIUS_M
     vase_x_m: ClassVar[float] = VASE_X_M
+    vase_x_range_m: ClassVar[tuple[float, float]] = (0.36, 0.44)
+    """where ``randomize_hazard`` places it; nearer than 0.36 the narrow goal cannot be reached at the published clearance"""
 
     def __post_init__(self) -> None:
         if self.start_range not in START_RANGES:
@@ -113,7 +112,7 @@ class ObstructedPush(Task):
     def start(self, rng: np.random.Generator, object_z: float) -> Start:
         """Puck and goal uniform in their ranges, at least 15 cm apart."""
         (px, py), (gx, gy) = start_and_goal(rng, START_RANGES[self.start_range])
-        x = float(rng.uniform(*VASE_X_RANGE_M)) if self.randomize_hazard else self.vase_x_m
+        x = float(rng.uniform(*self.vase_x_range_m)) if self.randomize_hazard else self.vase_x_m
         return Start((px, py, object_z), (gx, gy, object_z), self._hazard(x))
 
     def props(self, start: Start) -> dict[str, Vec3]:
@@ -148,7 +147,7 @@ class ObstructedPush(Task):
             value = math.nan
         if not value >= 0.0:
             raise ValueError(f"clearance is {clearance!r}; give a distance in metres, 0 (contact) or more")
-        x = VASE_X_RANGE_M[0] if self.randomize_hazard else self.vase_x_m
+        x = self.vase_x_range_m[0] if self.randomize_hazard else self.vase_x_m
         room = room_at_rest(self.scene, self.start_range, x)
         if value >= room:
             raise ValueError(
@@ -163,6 +162,7 @@ class HardObstructedPush(ObstructedPush):
     """The vase 2 cm nearer: straight to the goal is too near, beside it is not."""
 
     vase_x_m: ClassVar[float] = 0.38
+    vase_x_range_m: ClassVar[tuple[float, float]] = (0.36, 0.40)
 
 
 def vase_distance(sawyer: Sawyer) -> float:
@@ -174,8 +174,10 @@ def vase_distance(sawyer: Sawyer) -> float:
     vase, others = _geoms(model)
     nearest = _FAR_M
     for geom in others:
-        # The last argument but one ends the search early, once this body is known to be farther away.
-        nearest = min(nearest, mujoco.mj_geomDistance(model, data, geom, vase, nearest, None))
+        # The limit ends the search early, once this body is known to be farther away. It stays above zero: at zero MuJoCo
+        # looks for contact only, which finds depths by another way and, deep inside, a millimetre elsewhere.
+        limit = max(nearest, _LEAST_LIMIT_M)
+        nearest = min(nearest, mujoco.mj_geomDistance(model, data, geom, vase, limit, None))
     return float(nearest)
 
 
