@@ -78,7 +78,7 @@ class ClumsyDribbler(Expert):
 
     def reset(self, rng: np.random.Generator) -> None:
         """Draw where this episode aims first, where the fist touches the ball, and how hard it pushes."""
-        self.aim_offset = (float(rng.uniform(0.08, 0.14)), float(rng.uniform(-0.10, -0.04)))
+        self.aim_offset = (float(rng.uniform(0.06, 0.13)), float(rng.uniform(-0.10, -0.04)))
         self.contact_offset = float(rng.uniform(-0.01, 0.01))
         self.gain = float(rng.uniform(0.4, 0.7))
 
@@ -192,8 +192,10 @@ def catch(seen: Seen, target: Vec2) -> Action:
     if around and abs(dx) < GAP_M:
         grip = CLOSED if above < 0.04 else OPEN
         return follow(seen, bz + CARRY_HEIGHT_M, grip)
-    if above > CLEAR_M or (around and above < CLEAR_M):
-        return follow(seen, bz + (CLEAR_M + 0.02 if above > CLEAR_M else CARRY_HEIGHT_M), OPEN)
+    if above > CLEAR_M:
+        return follow(seen, bz + CLEAR_M + 0.02, OPEN)
+    if around:
+        return follow(seen, bz + CARRY_HEIGHT_M, OPEN)
     return draw_back(seen)
 
 
