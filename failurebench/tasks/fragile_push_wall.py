@@ -42,7 +42,7 @@ def movable_wall(spec: Any) -> None:
 
 
 def long_wall(spec: Any) -> None:
-    """As ``movable_wall``, the free end 4 cm further out."""
+    """As ``movable_wall``, with the wall of ``HardFragilePushWall``."""
     movable_wall(spec)
     wall = spec.body("wall")
     wall.pos = HardFragilePushWall.wall_centre
@@ -138,7 +138,10 @@ class FragilePushWall(Task):
 
 @dataclass(frozen=True)
 class HardFragilePushWall(FragilePushWall):
-    """The free end 4 cm further out: a longer way round, on which the hand must reach aside before it goes forward."""
+    """The wall's free end 4 cm further out and its face 1 cm nearer to the puck: a longer way round, and less room to begin it.
+
+    It is not thicker behind: there the arm reaches down too badly to push a puck, or to save one that has tipped.
+    """
 
     name: ClassVar[str] = "HardFragilePushWall"
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_push_wall_v3.xml", edit=long_wall)
