@@ -52,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+    warnings.filterwarnings("ignore", message="Cannot enable progress bars")
     warnings.filterwarnings(
         "ignore", message="Converting input from bool", category=RuntimeWarning
     )  # its statistics of flags

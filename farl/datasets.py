@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from farl.configuration import Options
@@ -91,11 +91,10 @@ def import_dataset(config: ImportConfig, full_id: Callable[[str], str] = str) ->
     if config.out.exists():
         raise UserError(f"{config.out} exists; choose another file")
     name = config.source.removeprefix(_PREFIX)
-    imported = read_minari(name, config.keys, config.task, config.behaviour)
-    task, options = full_id(imported.task.id), config.options or imported.task.options
-    episodes = [replace(episode, task=task) for episode in imported.episodes]
-    attrs = {"task": task, "options": dict(options), "set": config.out.stem, "source": config.source}
-    write_episodes(config.out, episodes, attrs)
+    imported = read_minari(name, config.keys, config.task, config.behaviour, full_id)
+    options = dict(config.options or imported.task.options)
+    attrs = {"task": imported.task.id, "options": options, "set": config.out.stem, "source": config.source}
+    write_episodes(config.out, imported.episodes, attrs)
     if imported.without:
         print(f"not recorded in {config.source}: {', '.join(imported.without)}")
     return config.out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,8 @@ def record(
 )
 def test_every_number_that_a_collector_recorded_is_in_our_file(env_id: str, options: dict[str, Any]) -> None:
     said = record("test/mixed-v0", env_id, **options)
-    assert cli.main(["datasets", "import", "minari:test/mixed-v0", "demos/mine/task.hdf5"]) == 0
+    command = [sys.executable, "-m", "farl", "datasets", "import", "minari:test/mixed-v0", "demos/mine/task.hdf5"]
+    subprocess.run(command, check=True)  # where nothing has registered the id yet
     episodes = read_episodes(Path("demos/mine/task.hdf5"), task=f"failurebench:{env_id}", options=options)
     assert len(episodes) == 4
     assert any(episode.failed for episode in episodes)

@@ -6,8 +6,10 @@ under its name in ``extra``, as are rewards that 32 bits do not hold. Infos have
 
 from __future__ import annotations
 
+import importlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,16 +47,20 @@ class Imported:
     """keys that were not recorded and are not required"""
 
 
-def read_minari(name: str, keys: Keys, task: str = "", behaviour: str = "minari") -> Imported:
+def read_minari(
+    name: str, keys: Keys, task: str = "", behaviour: str = "minari", full_id: Callable[[str], str] = str
+) -> Imported:
     """The episodes of the local Minari dataset ``name``; ``task`` names its environment where Minari does not.
+
+    Minari remembers an id without the module that registers it: ``full_id`` puts it in front.
 
     Raises UserError if Minari or the dataset is not there, observations or actions are not flat numbers, or no info says
     where failures are.
     """
     dataset = _loaded(name)
     _check_spaces(name, dataset)
-    recorded = _recorded_in(dataset.env_spec)
-    config = TaskConfig(task or (recorded.id if recorded else ""), recorded.options if recorded else {})
+    recorded = _recorded_in(dataset.env_spec, full_id)
+    config = TaskConfig(full_id(task) if task else recorded.id, recorded.options)
     if not config.id:
         raise UserError(f"{name} does not say which environment it is from; give --task module:Namespace/Name-v0")
     metadata = list(dataset.storage.get_episode_metadata(dataset.episode_indices))
@@ -153,15 +159,18 @@ def _check_spaces(name: str, dataset: Any) -> None:
             raise UserError(f"{name} has {what} {space}; a flat Box is needed: {cure}")
 
 
-def _recorded_in(spec: Any) -> TaskConfig | None:
-    """The environment's id, and the keyword arguments that are not those it is registered with."""
+def _recorded_in(spec: Any, full_id: Callable[[str], str]) -> TaskConfig:
+    """The environment's id, and the keyword arguments that are not those it is registered with; no id if Minari has none."""
     if spec is None:
-        return None
+        return TaskConfig("")
+    task_id = full_id(spec.id)
+    with suppress(ImportError):   # an environment that is not installed here has no usual arguments
+        importlib.import_module(task_id.rpartition(":")[0] or "gymnasium")
     usual = gym.registry.get(spec.id)
     options = {key: value for key, value in spec.kwargs.items() if usual is None or usual.kwargs.get(key, ...) != value}
     if usual is not None and spec.max_episode_steps != usual.max_episode_steps:
         options["max_episode_steps"] = spec.max_episode_steps
-    return TaskConfig(str(spec.id), options)
+    return TaskConfig(task_id, options)
 
 
 def _episode(name: str, data: Any, keys: Keys, task: str, behaviour: str, seed: int) -> Episode:
