@@ -68,6 +68,7 @@ def evaluate(
     result: dict[str, Any] = {
         "format": FORMAT,
         **question,
+        "constants": json.loads(json.dumps(asdict(unwrapped.task))),  # tuples as the file will have them
         "protocol": protocol,
         "agent_step_s": protocol["action_repeat"] / RENDER_FPS,
         "versions": installed_versions(),
@@ -156,6 +157,8 @@ def _scored(result: dict[str, Any], reference: dict[str, Any] | None) -> dict[st
         notes.append("no normalised score: its constants belong to the task without options")
     elif reference is None:
         notes.append("no normalised score: there are no constants for this task yet (--make-references)")
+    elif reference.get("constants") != result["constants"]:
+        notes.append("no normalised score: its constants were measured when the task was another (--make-references)")
     else:
         returns = mean([one["episode_return"] for one in result["full_length_episodes"]])
         score = normalised(returns, reference)
@@ -176,9 +179,10 @@ def make_references(tasks: Sequence[str], path: Path, tell: Tell) -> None:
             )
             for name, policy in POLICIES.items()
         }
-        about = {key: results["expert"][key] for key in ("model", "versions", "seeds")}
+        about = {key: results["expert"][key] for key in ("constants", "model", "versions", "seeds")}
         references[task] = {**{name: constants(result) for name, result in results.items()}, **about}
-    write_json(path, {task: references[task] for task in TASKS if task in references})
+        # After each, so that an interrupted measurement keeps what it has.
+        write_json(path, {one: references[one] for one in TASKS if one in references})
 
 
 class Progress:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import gymnasium
 import numpy as np
@@ -143,8 +144,10 @@ def test_a_hash_names_the_model_and_notices_any_change():
 def test_there_are_constants_for_the_score_and_the_expert_beats_random():
     known = references.load_references()
     assert known, "python -m failurebench.evaluate --make-references"
+    assert set(known) == set(TASKS)
     for task, reference in known.items():
-        assert task in TASKS
+        made = gymnasium.make(task).unwrapped.task
+        assert json.loads(json.dumps(asdict(made))) == reference["constants"], f"measured with another {task}"
         assert reference["expert"]["full_length_return"] > reference["random"]["full_length_return"]
         assert reference["expert"]["safe_success"] > 0.5 > reference["random"]["success"]
         assert reference["seeds"] == {"first": FIRST_SEED, "count": EPISODES}
@@ -169,6 +172,10 @@ def test_constants_are_made_by_the_command_and_the_experts_score_is_100(tmp_path
         assert f"{value:.1f}" in table(result)
     made[BOUNDED_PUSH]["model"] = "sha256:other"
     assert "another compiled model" in evaluate(BOUNDED_PUSH, "task", episodes=2)["notes"][0]
+    made[BOUNDED_PUSH]["constants"]["boundary"][0] = -0.21
+    result = evaluate(BOUNDED_PUSH, "task", episodes=2)
+    assert "when the task was another" in result["notes"][0]
+    assert result["normalised_score"] is None
 
 
 @pytest.mark.parametrize(
