@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from gymnasium.vector import VectorEnv
 
 from farl.algorithms.credit import CreditMode
-from farl.algorithms.critics import HoldStill, RandomCritic, SimulatorOracle
+from farl.algorithms.critics import HoldStill, RandomCritic, SimulatorOracle, trigger_probability
 from farl.algorithms.failure_cost import ConstraintConfig, FailureCost
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.lagrangian import Lagrangian, PIDMultiplier
+from farl.algorithms.mppi import MPPI, MPPIConfig
 from farl.algorithms.objective import Objective, PenalisedReturn, Return
 from farl.algorithms.p3o import P3O
 from farl.algorithms.risk import ImaginedRisk
-from farl.algorithms.router import Router, Ungated
+from farl.algorithms.router import CostlyPolicy, Router, Ungated
 from farl.environments import make_vector
 from farl.errors import UserError
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
-from farl.offline.critics import calibration_of, q_risk_critic
+from farl.offline.critics import calibration_of, paper_critic, q_risk_critic
 from farl.types import FailureCritic, Policy
 
 
@@ -33,9 +37,17 @@ class ControlsConfig:
     """Settings of the methods that are controls."""
 
     random_rate: float = 0.1
-    """share of steps on which random-gate hands over; set it to the gated share of the method it is compared with"""
-    oracle_rollouts: int = 1
-    """simulator rollouts per decision of oracle-gate; more than 1 adds exploration noise"""
+    """share of steps on which random-gate hands over"""
+    random_like: Path | None = None
+    """run whose share of gated steps random-gate takes over, such as the one of the method it is compared with"""
+    oracle_rollouts: int = 4
+    """simulator rollouts per decision of oracle-gate-noisy: one follows the policy's mean, the others explore"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.random_rate < 1:
+            raise ValueError(f"controls.random_rate is {self.random_rate}; give a share from 0 up to, not including, 1")
+        if self.oracle_rollouts < 1:
+            raise ValueError(f"controls.oracle_rollouts is {self.oracle_rollouts}; give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class Parts:
     generator: torch.Generator
     """randomness of the gate, apart from exploration: a gate never changes the actions proposed"""
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
+    mppi: MPPIConfig = field(default_factory=MPPIConfig)
 
     @property
     def threshold(self) -> float:
@@ -75,8 +88,10 @@ class Method:
     description: str
     critic: Callable[[Parts], FailureCritic] | None = None
     """None: no gate"""
-    recovery: Callable[[Parts], Policy] = lambda parts: parts.bundle.recovery
+    recovery: Callable[[Parts], Policy | CostlyPolicy] = lambda parts: parts.bundle.recovery
     threshold: Callable[[Parts], float] = lambda parts: parts.threshold
+    gate: Callable[[GateConfig], GateConfig] = lambda gate: gate
+    """the configured gate, or what the method makes of it"""
     credit: CreditMode = "proposed"
     objective: Callable[[Parts], Objective] = lambda parts: Return()
     """what the task policy learns"""
@@ -86,25 +101,68 @@ class Method:
         if self.critic is None:
             return Ungated()
         recovery, critic = self.recovery(parts), self.critic(parts)
-        return Router(recovery, critic, Gate(parts.gate, self.threshold(parts), parts.envs.num_envs))
+        return Router(recovery, critic, Gate(self.gate(parts.gate), self.threshold(parts), parts.envs.num_envs))
 
 
 def imagined(parts: Parts) -> FailureCritic:
     """The bundle's world model, rolled out with the task policy as it is now."""
+    return ImaginedRisk(parts.bundle.model, parts.policy, parts.bundle.risk, *head_calibration(parts), parts.generator)
+
+
+def head_calibration(parts: Parts) -> tuple[float, float]:
+    """Scale and shift of the world model's failure heads."""
     calibration = parts.bundle.calibration
-    scale, shift = (calibration.scale, calibration.shift) if calibration else (1.0, 0.0)
-    return ImaginedRisk(parts.bundle.model, parts.policy, parts.bundle.risk, scale, shift, parts.generator)
+    return (calibration.scale, calibration.shift) if calibration else (1.0, 0.0)
+
+
+def as_published(parts: Parts) -> FailureCritic:
+    """The paper's: latent model, plain sum."""
+    return paper_critic(parts.bundle, parts.policy, parts.generator)
+
+
+def memoryless(gate: GateConfig) -> GateConfig:
+    """The paper's gate: every step is decided by C_H alone, as in its equation; no hysteresis, dwell or cap."""
+    return replace(gate, leave=1.0, min_dwell=1, max_dwell=sys.maxsize, cooldown=0)
+
+
+def planner(parts: Parts) -> CostlyPolicy:
+    """MPPI in the bundle's world model, whichever it is."""
+    b, scale_and_shift = parts.bundle, head_calibration(parts)
+    return MPPI(b.model, parts.policy, b.value, parts.mppi, b.risk, parts.generator, *scale_and_shift)
 
 
 def oracle(parts: Parts) -> FailureCritic:
-    """The simulator itself."""
+    """The simulator itself, the task policy without exploration."""
+    return _look_ahead(parts, rollouts=1)
+
+
+def noisy_oracle(parts: Parts) -> FailureCritic:
+    """The simulator itself, the task policy as it explores."""
+    return _look_ahead(parts, parts.controls.oracle_rollouts)
+
+
+def _look_ahead(parts: Parts, rollouts: int) -> FailureCritic:
     twin = make_vector(parts.bundle.task, parts.envs.num_envs)
-    rollouts, horizon = parts.controls.oracle_rollouts, parts.bundle.risk.horizon
-    return SimulatorOracle(parts.envs, twin, parts.policy, horizon, rollouts, parts.generator)
+    return SimulatorOracle(parts.envs, twin, parts.policy, parts.bundle.risk.horizon, rollouts, parts.generator)
 
 
 def random(parts: Parts) -> FailureCritic:
-    return RandomCritic(parts.controls.random_rate, parts.generator)
+    """Chance, at a rate that is given or that of another run."""
+    like = parts.controls.random_like
+    rate = parts.controls.random_rate if like is None else gated_share(like)
+    return RandomCritic(trigger_probability(rate, parts.gate.min_dwell), parts.generator)
+
+
+def gated_share(run: Path) -> float:
+    """Share of a run's training steps on which recovery acted; raises UserError if it has finished no episode."""
+    path = run / "episodes.jsonl"
+    episodes = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not episodes:
+        raise UserError(
+            f"{run} has no finished episode to take the rate of random-gate from; let that run come first, or give "
+            "--controls.random-rate"
+        )
+    return float(sum(e["gated_steps"] for e in episodes) / sum(e["length"] for e in episodes))
 
 
 def q_risk(parts: Parts) -> FailureCritic:
@@ -144,16 +202,27 @@ METHODS: dict[str, Method] = {
     "farl-executed": Method(
         "farl learning from executed actions, as the paper draws it", critic=imagined, credit="executed"
     ),
+    "farl-paper": Method(
+        "the published method: latent model, plain sum, no dwell, executed actions (arXiv 2601.07821)",
+        critic=as_published,
+        threshold=lambda parts: parts.threshold_of("paper"),
+        gate=memoryless,
+        credit="executed",
+    ),
     "simple-critic": Method(
         "Recovery RL's Q-risk as the gate, without a model (Thananjeyan et al. 2021)",
         critic=q_risk,
         threshold=lambda parts: parts.threshold_of("q_risk"),
     ),
+    "mppi": Method("farl's gate, but recovery plans in the world model (MPPI)", critic=imagined, recovery=planner),
     "ppo-lag": Method("no gate: PPO with a PID Lagrange multiplier on failures (Stooke et al. 2020)", objective=lagrangian),
     "p3o": Method("no gate: PPO with an exact penalty on failures above a limit (Zhang et al. 2022)", objective=p3o),
     "penalty": Method("no gate: PPO with a fixed price on the first failure of an episode", objective=penalised),
     "oracle-gate": Method(
         "control: the simulator looks ahead instead of a model", critic=oracle, threshold=lambda parts: 0.0
+    ),
+    "oracle-gate-noisy": Method(
+        "control: the simulator looks ahead, exploration included", critic=noisy_oracle, threshold=lambda parts: 0.0
     ),
     "random-gate": Method(
         "control: hands over at random, as often as another gate", critic=random, threshold=lambda parts: 0.5

@@ -25,6 +25,22 @@ class RandomCritic:
         return (torch.rand(len(obs), generator=self.generator) < self.rate).float()
 
 
+def trigger_probability(rate: float, min_dwell: int) -> float:
+    """The chance per step with which a random gate must fire to hand over a share ``rate`` of all steps.
+
+    A burst lasts ``min_dwell`` steps and goes on as long as the gate fires again, on average ``B = min_dwell - 1 + 1 / (1 - p)``;
+    between bursts lie ``1 / p`` steps: ``rate = B / (B + 1 / p)``, solved by bisection. The cap on bursts is left out.
+    """
+    if min_dwell == 1:
+        return rate
+    low, high = 0.0, rate
+    for _ in range(60):
+        p = (low + high) / 2
+        burst = min_dwell - 1 + 1 / (1 - p)
+        low, high = (p, high) if burst * p < rate * (burst * p + 1) else (low, p)
+    return (low + high) / 2
+
+
 class SimulatorOracle:
     """Looks ahead in a copy of the simulator: risk is the share of rollouts that fail within the horizon.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,10 +34,19 @@ class Ungated:
         """Nothing to restore."""
 
 
+@runtime_checkable
+class CostlyPolicy(Protocol):
+    """A recovery that is only asked where it acts."""
+
+    def act_where(self, obs: Float[Tensor, "b obs"], rows: Bool[Tensor, " b"]) -> Float[Tensor, "b act"]:
+        """Actions where ``rows`` is true, zeros elsewhere."""
+        ...
+
+
 class Router:
     """Execute the task policy's action unless it is predicted to fail."""
 
-    def __init__(self, recovery: Policy, critic: FailureCritic, gate: Gate) -> None:
+    def __init__(self, recovery: Policy | CostlyPolicy, critic: FailureCritic, gate: Gate) -> None:
         self.recovery, self.critic, self.gate = recovery, critic, gate
         self.seconds = 0.0
         """time spent deciding"""
@@ -48,7 +57,8 @@ class Router:
         start = time.perf_counter()
         risk = self.critic.risk(obs, proposed)
         gated = self.gate.step(risk)
-        recovery = self.recovery.act(obs)
+        acting = self.recovery
+        recovery = acting.act_where(obs, gated) if isinstance(acting, CostlyPolicy) else acting.act(obs)
         executed = torch.where(gated[:, None], recovery, proposed)
         self.seconds += time.perf_counter() - start
         return Decision(executed, proposed, recovery, risk, gated)
@@ -58,15 +68,15 @@ class Router:
         self.gate.reset(mask)
 
     def state_dict(self) -> dict[str, Any]:
-        generator = getattr(self.critic, "generator", None)
-        return {
-            "gate": self.gate.state_dict(),
-            "generator": None if generator is None else generator.get_state(),
-            "seconds": self.seconds,
-        }
+        state: dict[str, Any] = {"gate": self.gate.state_dict(), "seconds": self.seconds}
+        for name, part in (("generator", self.critic), ("recovery_generator", self.recovery)):
+            generator = getattr(part, "generator", None)
+            state[name] = None if generator is None else generator.get_state()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.gate.load_state_dict(state["gate"])
         self.seconds = state["seconds"]
-        if state["generator"] is not None:
-            self.critic.generator.set_state(state["generator"])  # type: ignore[attr-defined]
+        for name, part in (("generator", self.critic), ("recovery_generator", self.recovery)):
+            if state.get(name) is not None:
+                part.generator.set_state(state[name])  # type: ignore[union-attr]

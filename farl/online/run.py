@@ -14,6 +14,7 @@ import torch
 from farl.algorithms.credit import CreditMode
 from farl.algorithms.failure_cost import ConstraintConfig
 from farl.algorithms.gate import GateConfig
+from farl.algorithms.mppi import MPPIConfig
 from farl.algorithms.ppo import PPO, PPOConfig
 from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Ungated
@@ -52,6 +53,7 @@ class OnlineConfig:
     credit: CreditMode | None = None
     """how gated steps are credited; None takes the method's own"""
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
+    mppi: MPPIConfig = field(default_factory=MPPIConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     evaluate_every: int = 20_000
     """agent steps between two evaluations"""
@@ -118,7 +120,7 @@ class Session:
 
     def _parts(self, envs: Any, generator: torch.Generator) -> Parts:
         cfg = self.config
-        return Parts(self.bundle, self.policy, envs, cfg.gate, cfg.controls, generator, cfg.constraint)
+        return Parts(self.bundle, self.policy, envs, cfg.gate, cfg.controls, generator, cfg.constraint, cfg.mppi)
 
     def _resume(self) -> None:
         state = checkpoint.load_latest(self.config.out / "checkpoints")
