@@ -153,7 +153,7 @@ class OfflineBundle:
                 q_risk_gamma=float(manifest.get("q_risk_gamma", cls.q_risk_gamma)),
                 calibrations={k: Calibration.from_dict(c) for k, c in manifest.get("calibrations", {}).items()},
             )
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{folder} is not a bundle this version can read ({reason}); make it again with `farl offline`"
