@@ -58,12 +58,12 @@ class DragAside(Expert):
 class WidePusher(ClumsyPusher):
     """A clumsy pusher whose first aim is beside the goal on the vase's side.
 
-    The arm swings out with the puck, and farther still when a missed puck is pushed back from the right.
+    A puck that misses it is pushed back from that side, and there the arm swings out towards the vase.
     """
 
     def reset(self, rng: np.random.Generator) -> None:
         """Draw where this episode aims first, where the fist touches the puck, and how hard it pushes."""
-        self.aim_offset = (float(rng.uniform(0.02, 0.055)), float(rng.uniform(-0.04, 0.02)))
+        self.aim_offset = (float(rng.uniform(0.01, 0.07)), float(rng.uniform(-0.04, 0.02)))
         self.contact_offset = float(rng.uniform(-0.01, 0.01))
         self.gain = float(rng.uniform(0.6, 0.9))
 

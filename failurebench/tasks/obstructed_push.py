@@ -20,10 +20,13 @@ from failurebench.task import Segment, Start, Task
 from failurebench.tasks.boundary import Rectangle, start_and_goal
 
 START_RANGES: dict[str, tuple[Rectangle, Rectangle]] = {
-    "narrow": ((-0.02, 0.02, 0.63, 0.67), (0.05, 0.05, 0.84, 0.84)),
+    "narrow": ((-0.02, 0.02, 0.63, 0.67), (-0.05, -0.05, 0.84, 0.84)),
     "full": ((-0.1, 0.1, 0.6, 0.7), (-0.1, 0.1, 0.8, 0.9)),
 }
-"""puck and goal: (0, .65) +- 2 cm and a fixed goal, or MetaWorld's ranges"""
+"""puck and goal: (0, .65) +- 2 cm and a fixed goal, or MetaWorld's ranges
+
+The fixed goal lies away from the vase: a puck pushed past it on the vase's side can still be fetched without a failure.
+"""
 
 VASE_X_M, VASE_Y_M, VASE_Z_M = 0.40, 0.70, 0.08
 VASE_SEMI_AXES_M: Vec3 = (0.17, 0.17, 0.335)
@@ -88,8 +91,8 @@ class ObstructedPush(Task):
     }
     success_radius_m: ClassVar[float] = SUCCESS_RADIUS_M
     vase_x_m: ClassVar[float] = VASE_X_M
-    vase_x_range_m: ClassVar[tuple[float, float]] = (0.36, 0.44)
-    """where ``randomize_hazard`` places it; nearer than 0.36 the narrow goal cannot be reached at the published clearance"""
+    vase_x_range_m: ClassVar[tuple[float, float]] = (0.34, 0.42)
+    """where ``randomize_hazard`` places it"""
 
     def __post_init__(self) -> None:
         if self.start_range not in START_RANGES:
@@ -159,10 +162,9 @@ class ObstructedPush(Task):
 
 @dataclass(frozen=True)
 class HardObstructedPush(ObstructedPush):
-    """The vase 2 cm nearer: straight to the goal is too near, beside it is not."""
+    """The vase 4 cm nearer."""
 
-    vase_x_m: ClassVar[float] = 0.38
-    vase_x_range_m: ClassVar[tuple[float, float]] = (0.36, 0.40)
+    vase_x_m: ClassVar[float] = 0.36
 
 
 def vase_distance(sawyer: Sawyer) -> float:

@@ -110,15 +110,15 @@ def test_clearance_moves_the_margin_and_nothing_else():
         np.testing.assert_array_equal(np.delete(obs, 17), np.delete(other, 17))
 
 
-@pytest.mark.parametrize(("task_id", "x"), [(OBSTRUCTED_PUSH, 0.40), (HARD, 0.38)])
+@pytest.mark.parametrize(("task_id", "x"), [(OBSTRUCTED_PUSH, 0.40), (HARD, 0.36)])
 def test_observation_shows_centre_semi_axes_and_clearance(task_id, x):
     obs, _ = make(task_id, clearance=0.03).reset(seed=0)
     np.testing.assert_allclose(obs[11:18], (x, 0.70, 0.08, 0.17, 0.17, 0.335, 0.03), atol=1e-7)
     assert not obs[29:36].any()
 
 
-@pytest.mark.parametrize(("task_id", "low", "high"), [(OBSTRUCTED_PUSH, 0.36, 0.44), (HARD, 0.36, 0.40)])
-def test_the_vase_is_drawn_from_the_seed_and_stands_where_the_observation_says(task_id, low, high):
+@pytest.mark.parametrize("task_id", [OBSTRUCTED_PUSH, HARD])
+def test_the_vase_is_drawn_from_the_seed_and_stands_where_the_observation_says(task_id):
     env = make(task_id, randomize_hazard=True)
     places = []
     for seed in range(30):
@@ -127,8 +127,8 @@ def test_the_vase_is_drawn_from_the_seed_and_stands_where_the_observation_says(t
         np.testing.assert_array_equal(env.reset(seed=seed)[0], obs)
         places.append(float(obs[11]))
         assert not info["failure"]
-    assert low <= min(places) < low + 0.2 * (high - low)
-    assert high - 0.2 * (high - low) < max(places) <= high
+    assert 0.34 <= min(places) < 0.355
+    assert 0.405 < max(places) <= 0.42
 
 
 def test_a_restored_state_brings_its_vase_along():
@@ -276,19 +276,6 @@ def test_the_task_expert_succeeds_without_failing(task_id, kwargs):
     success, failed = outcomes(task_id, "task", **kwargs)
     assert success.all()
     assert not failed.any()
-
-
-def test_straight_to_the_goal_is_too_near_on_hard():
-    env = make(HARD)
-    expert = env.expert("task")
-    expert.aside_m = expert.lift_m = 0.0
-    obs, _ = env.reset(seed=0)
-    for _ in range(80):
-        obs, *_, truncated, info = env.step(expert.act(obs))
-        if truncated:
-            break
-    assert info["success"]
-    assert info["failed"]
 
 
 def test_the_pusher_mostly_succeeds_and_sometimes_fails():
