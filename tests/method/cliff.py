@@ -11,6 +11,7 @@ import torch
 
 from farl.algorithms.behaviour_cloning import BCConfig
 from farl.algorithms.iql import IQLConfig
+from farl.algorithms.latent_model_training import LatentModelConfig
 from farl.algorithms.offline_ppo import OfflinePPOConfig
 from farl.algorithms.ppo import PPOConfig
 from farl.algorithms.q_risk import QRiskConfig
@@ -67,6 +68,10 @@ def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         iql=IQLConfig(updates=500, gamma=0.95, lr=1e-3, batch=128, tau=0.03),
         offline_ppo=OfflinePPOConfig(updates=40, check_every=20, batch=128),
         state_model=StateModelConfig(updates=250, hidden=(64, 64), lr=2e-3, batch=48),
+        paper_model=True,
+        latent_model=LatentModelConfig(
+            updates=100, batch=24, lr=2e-3, encoder_lr_scale=1.0, latent=32, width=64, heads=2
+        ),
         q_risk=QRiskConfig(updates=900, value_updates=150, lr=1e-3, batch=128, tau=0.02),
         acceptance=AcceptanceConfig(rescues=8, episodes=16, num_envs=16),
     )
@@ -84,6 +89,7 @@ def hurried(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         iql=IQLConfig(updates=8, gamma=0.95),
         offline_ppo=OfflinePPOConfig(updates=6, check_every=3, batch=64),
         state_model=StateModelConfig(updates=8, hidden=(16,), batch=16),
+        paper_model=False,
         q_risk=QRiskConfig(updates=8, value_updates=4, batch=32),
         acceptance=AcceptanceConfig(rescues=2, episodes=8, num_envs=8, limit=200),
     )
