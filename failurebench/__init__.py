@@ -43,10 +43,10 @@ def _register() -> None:
             task_id,
             entry_point="failurebench.env:FailureEnv",
             vector_entry_point="failurebench.vector:FailureVectorEnv",
-            # gymnasium.make keeps the horizon for its TimeLimit wrapper and hands it to vector environments only, so a
-            # single environment must not also cut episodes: a longer horizon could not be asked for.
+            # gymnasium.make keeps the horizon for its TimeLimit wrapper and hands it to vector environments only, unless
+            # it is among kwargs. A single environment must not also cut episodes: no longer horizon could be asked for.
             max_episode_steps=horizon,
-            kwargs={"task": task, "max_episode_steps": None},
+            kwargs={"task": task},
         )
 
 

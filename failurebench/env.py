@@ -12,7 +12,6 @@ import numpy as np
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from failurebench import HORIZON
 from failurebench.episode import Episode, Protocol, State, observation_bounds
 from failurebench.experts import Expert
 from failurebench.rendering import Renderer
@@ -70,7 +69,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         task: str,
         *,
         action_repeat: int = 2,
-        max_episode_steps: int | None = HORIZON,
+        max_episode_steps: int | None = None,
         stop_on_success: bool = True,
         terminate_on_failure: bool = False,
         render_mode: str | None = None,

@@ -222,6 +222,12 @@ def test_gymnasium_accepts_it_and_episodes_take_eighty_steps(task_id):
     env = gymnasium.make(task_id)
     check_env(env.unwrapped, skip_render_check=True)
     assert env.spec.max_episode_steps == 80
+    assert failurebench.make_vec(task_id, 1).protocol.max_episode_steps == 80
+    envs = gymnasium.make_vec(task_id, 2, vectorization_mode="vector_entry_point")
+    envs.reset(seed=0)
+    for step in range(1, 81):
+        *_, truncated, _ = envs.step(np.zeros((2, 4), np.float32))
+        assert truncated.all() == (step == 80)
 
 
 def test_failure_can_terminate():
