@@ -16,20 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 from failurebench import TASKS
 from failurebench.env import RENDER_FPS, FailureEnv
-from failurebench.policies import Env, Policy, Refused, make_policy
+from failurebench.policies import Env, Refused, make_policy
 from failurebench.references import PATH, POLICIES, constants, load_references
 from failurebench.results import FORMAT, require_free, table, write_json
-from failurebench.scores import Outcome, mean, normalised, summarise
+from failurebench.rollouts import play, starts_hash
+from failurebench.scores import mean, normalised, summarise
 from failurebench.versions import installed_versions, model_hash
 
 FIRST_SEED = 9_000_000_000_000_000
 """episodes are evaluated from this seed on; ``farl`` trains and records on smaller ones"""
 
 EPISODES = 100
+
+SAME_TASK = ("constants", "starts")
+"""what must agree for a score's constants to apply"""
 
 Tell = Callable[[str, int, int], None]
 
@@ -61,14 +64,16 @@ def evaluate(
     """
     question = _question(task, policy, options or {}, episodes)
     env = _make(question, stop_on_success=True)
-    outcomes = _play(env, make_policy(policy, env), episodes, lambda done: tell("until success", done, episodes))
+    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+    outcomes = play(env, make_policy(policy, env), seeds, lambda done: tell("until success", done, episodes))
     unwrapped = env.unwrapped
     assert isinstance(unwrapped, FailureEnv)
     protocol = {**asdict(unwrapped.protocol), "max_episode_steps": env.spec.max_episode_steps if env.spec else None}
     result: dict[str, Any] = {
         "format": FORMAT,
         **question,
-        "constants": json.loads(json.dumps(asdict(unwrapped.task))),  # tuples as the file will have them
+        "constants": json.loads(json.dumps(vars(unwrapped.task))),  # tuples as the file will have them
+        "starts": starts_hash(unwrapped, range(FIRST_SEED, FIRST_SEED + EPISODES)),
         "protocol": protocol,
         "agent_step_s": protocol["action_repeat"] / RENDER_FPS,
         "versions": installed_versions(),
@@ -82,7 +87,7 @@ def evaluate(
     env.close()
     if full_length:
         env = _make(question, stop_on_success=False)
-        outcomes = _play(env, make_policy(policy, env), episodes, lambda done: tell("full length", done, episodes))
+        outcomes = play(env, make_policy(policy, env), seeds, lambda done: tell("full length", done, episodes))
         env.close()
         result["full_length"] = asdict(summarise(outcomes))
         result["full_length_episodes"] = [asdict(outcome) for outcome in outcomes]
@@ -115,37 +120,6 @@ def _make(question: dict[str, Any], stop_on_success: bool) -> Env:
         raise Refused(f"{question['task']} cannot be made with {given}: {error}") from error
 
 
-def _play(env: Env, policy: Policy, episodes: int, tell: Callable[[int], None]) -> list[Outcome]:
-    tell(0)
-    outcomes = []
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        outcomes.append(_play_one(env, policy, seed))
-        tell(len(outcomes))
-    return outcomes
-
-
-def _play_one(env: Env, policy: Policy, seed: int) -> Outcome:
-    """One episode from ``seed``, which also decides what is random in the policy."""
-    obs, _ = env.reset(seed=seed)
-    policy.reset(np.random.default_rng(seed))
-    success_step = failure_step = None
-    total, failing, kind, step, over = 0.0, 0, "", 0, False
-    while not over:
-        action = policy.act(obs)
-        try:
-            obs, reward, terminated, truncated, info = env.step(action)
-        except ValueError as error:
-            raise Refused(f"the policy's action at step {step + 1} of seed {seed} was refused: {error}") from error
-        step, total, over = step + 1, total + float(reward), terminated or truncated
-        if info["success"] and success_step is None:
-            success_step = step
-        if info["failure"]:
-            failing += 1
-            if failure_step is None:
-                failure_step, kind = step, info["failure_type"]
-    return Outcome(seed, step, total, success_step, failure_step, failing, kind)
-
-
 def _scored(result: dict[str, Any], reference: dict[str, Any] | None) -> dict[str, Any]:
     """Add the normalised score where there are constants for it, or a note that says why there are none."""
     notes = result["notes"]
@@ -157,7 +131,7 @@ def _scored(result: dict[str, Any], reference: dict[str, Any] | None) -> dict[st
         notes.append("no normalised score: its constants belong to the task without options")
     elif reference is None:
         notes.append("no normalised score: there are no constants for this task yet (--make-references)")
-    elif reference.get("constants") != result["constants"]:
+    elif any(reference.get(key) != result[key] for key in SAME_TASK):
         notes.append("no normalised score: its constants were measured when the task was another (--make-references)")
     else:
         returns = mean([one["episode_return"] for one in result["full_length_episodes"]])
@@ -179,7 +153,7 @@ def make_references(tasks: Sequence[str], path: Path, tell: Tell) -> None:
             )
             for name, policy in POLICIES.items()
         }
-        about = {key: results["expert"][key] for key in ("constants", "model", "versions", "seeds")}
+        about = {key: results["expert"][key] for key in (*SAME_TASK, "model", "versions", "seeds")}
         references[task] = {**{name: constants(result) for name, result in results.items()}, **about}
         # After each, so that an interrupted measurement keeps what it has.
         write_json(path, {one: references[one] for one in TASKS if one in references})
