@@ -20,7 +20,7 @@ from farl.algorithms.failure_cost import ConstraintConfig, FailureCost
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.lagrangian import Lagrangian, PIDMultiplier
 from farl.algorithms.mppi import MPPI, MPPIConfig
-from farl.algorithms.objective import Objective, PenalisedReturn, Return
+from farl.algorithms.objective import ChargedHandover, Objective, PenalisedReturn, Return
 from farl.algorithms.p3o import P3O
 from farl.algorithms.risk import ImaginedRisk
 from farl.algorithms.router import CostlyPolicy, Router, Ungated
@@ -62,6 +62,7 @@ class Parts:
     controls: ControlsConfig
     generator: torch.Generator
     """randomness of the gate, apart from exploration: a gate never changes the actions proposed"""
+    handover_price: float = 0.0
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
     mppi: MPPIConfig = field(default_factory=MPPIConfig)
 
@@ -93,8 +94,8 @@ class Method:
     gate: Callable[[GateConfig], GateConfig] = lambda gate: gate
     """the configured gate, or what the method makes of it"""
     credit: CreditMode = "proposed"
-    objective: Callable[[Parts], Objective] = lambda parts: Return()
-    """what the task policy learns"""
+    objective: Callable[[Parts], Objective] = lambda parts: ChargedHandover(parts.handover_price)
+    """what the task policy learns; without a gate nothing is ever handed over, so nothing is charged"""
 
     def router(self, parts: Parts) -> Router | Ungated:
         """What decides who acts."""
@@ -200,7 +201,10 @@ METHODS: dict[str, Method] = {
     "farl": Method("world-model gate with a calibrated threshold, learned recovery", critic=imagined),
     "uni-o4": Method("offline-to-online PPO without a gate (Lei et al. 2024): the baseline"),
     "farl-executed": Method(
-        "farl learning from executed actions, as the paper draws it", critic=imagined, credit="executed"
+        "farl learning from executed actions, as the paper draws it",
+        critic=imagined,
+        credit="executed",
+        objective=lambda parts: Return(),
     ),
     "farl-paper": Method(
         "the published method: latent model, plain sum, no dwell, executed actions (arXiv 2601.07821)",
@@ -208,6 +212,7 @@ METHODS: dict[str, Method] = {
         threshold=lambda parts: parts.threshold_of("paper"),
         gate=memoryless,
         credit="executed",
+        objective=lambda parts: Return(),
     ),
     "simple-critic": Method(
         "Recovery RL's Q-risk as the gate, without a model (Thananjeyan et al. 2021)",

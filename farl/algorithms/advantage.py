@@ -23,18 +23,20 @@ def generalised_advantage(
     reward: Float[Tensor, "t b"],
     value: Float[Tensor, "t b"],
     next_value: Float[Tensor, "t b"],
-    terminated: Bool[Tensor, "t b"],
+    survival: Float[Tensor, "t b"] | Bool[Tensor, "t b"],
     truncated: Bool[Tensor, "t b"],
     gamma: float,
     lam: float,
 ) -> Float[Tensor, "t b"]:
     """Advantages; ``next_value[t]`` is the value of the observation the step really led to, before any reset.
 
-    Termination alone stops the bootstrap. Any end of an episode, truncation by success or time-out included, stops the
-    accumulation: the next row belongs to another episode.
+    ``survival`` is the share of the future that is left after a step: 0 where it terminated, 1 otherwise, and between the
+    two where a price is paid as a chance of termination (Chane-Sane et al. 2024, eq. 4). Termination alone stops the
+    bootstrap. Any end of an episode, truncation by success or time-out included, stops the accumulation: the next row
+    belongs to another episode.
     """
-    delta = reward + gamma * next_value * ~terminated - value
-    carry = gamma * lam * ~(terminated | truncated)
+    delta = reward + gamma * next_value * survival - value
+    carry = gamma * lam * survival * ~truncated
     advantage = torch.zeros_like(delta)
     running = torch.zeros_like(delta[0])
     for t in range(len(delta) - 1, -1, -1):

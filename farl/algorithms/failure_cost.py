@@ -89,7 +89,7 @@ class FailureCost:
             cost,
             value,
             torch.where(rollout.success, 0.0, following),
-            rollout.terminated | (cost > 0),
+            ~(rollout.terminated | (cost > 0)),
             rollout.truncated,
             self.gamma,
             self.config.lam,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farl.algorithms.failure_cost import ConstraintConfig, FailureCost
-from farl.algorithms.objective import clipped_surrogate, standardised
+from farl.algorithms.objective import Return, clipped_surrogate, standardised
 from farl.algorithms.rollout import Rollout
 
 
@@ -41,7 +41,7 @@ class PIDMultiplier:
         self.value, self.integral, self.before = state["value"], state["integral"], state["before"]
 
 
-class Lagrangian:
+class Lagrangian(Return):
     """``(A_r - lambda A_c) / (1 + lambda)`` in PPO's clipped surrogate, both advantages standardised.
 
     Divided by (1 + lambda), the step size does not grow with the price. The multiplier stands still in warm-up, while the
@@ -59,9 +59,6 @@ class Lagrangian:
         if learning:
             self.multiplier.step(self.cost.rate)
         return {**figures, "multiplier": self.multiplier.value}
-
-    def rewards(self, rollout: Rollout) -> Float[Tensor, "t b"]:
-        return rollout.reward
 
     def fit(self, rows: Tensor) -> None:
         self.cost.fit(rows)

@@ -25,6 +25,10 @@ class Objective(Protocol):
         """The rewards whose return the value function learns."""
         ...
 
+    def survival(self, rollout: Rollout) -> Float[Tensor, "t b"]:
+        """Share of the future that each step leaves to be valued: 0 where it terminated, 1 if nothing else is charged."""
+        ...
+
     def fit(self, rows: Tensor) -> None:
         """One step of whatever else learns, on these rows of the rollout."""
         ...
@@ -69,6 +73,9 @@ class Return:
     def rewards(self, rollout: Rollout) -> Float[Tensor, "t b"]:
         return rollout.reward
 
+    def survival(self, rollout: Rollout) -> Float[Tensor, "t b"]:
+        return (~rollout.terminated).float()
+
     def fit(self, rows: Tensor) -> None:
         """Nothing else learns."""
 
@@ -99,6 +106,21 @@ class PenalisedReturn(Return):
 
     def rewards(self, rollout: Rollout) -> Float[Tensor, "t b"]:
         return rollout.reward - self.price * onset(rollout)
+
+
+class ChargedHandover(Return):
+    """The return, where being taken over by recovery costs a share of all that was still to come.
+
+    What recovery saves looks harmless to the policy it saves: the longer a gate works, the less careful the policy behind
+    it becomes (docs/method.md has the measurement). A price in units of reward would have to fit the task; a share of the
+    future does not. It is paid on the step recovery takes over, by the action that the policy proposed there.
+    """
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def survival(self, rollout: Rollout) -> Float[Tensor, "t b"]:
+        return super().survival(rollout) * (1 - self.share * rollout.handover.float())
 
 
 def onset(rollout: Rollout) -> Float[Tensor, "t b"]:

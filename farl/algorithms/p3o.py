@@ -8,11 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farl.algorithms.failure_cost import FailureCost
-from farl.algorithms.objective import clipped_surrogate, standardised
+from farl.algorithms.objective import Return, clipped_surrogate, standardised
 from farl.algorithms.rollout import Rollout
 
 
-class P3O:
+class P3O(Return):
     """``L_r + kappa max(0, mean max(rho A_c, clip(rho) A_c) + (1 - gamma) (J_c - d))`` (Zhang et al. 2022).
 
     Within the limit the penalty is zero and this is PPO. Its cost advantages are centred but not scaled: the excess is
@@ -24,9 +24,6 @@ class P3O:
 
     def prepare(self, rollout: Rollout, x: Float[Tensor, "n obs"], done: float, learning: bool) -> dict[str, float]:
         return self.cost.prepare(rollout, x, done)
-
-    def rewards(self, rollout: Rollout) -> Float[Tensor, "t b"]:
-        return rollout.reward
 
     def fit(self, rows: Tensor) -> None:
         self.cost.fit(rows)

@@ -97,8 +97,9 @@ class PPO:
         next_value = self.value(self.policy.normalizer(rollout.next_obs.flatten(0, 1))).view(shape)
         # What is held after a success is the task's own reward, without a price paid on that one step.
         next_value = held_success(next_value, rollout.reward, rollout.success, self.config.gamma)
-        reward, ends = self.objective.rewards(rollout), (rollout.terminated, rollout.truncated)
-        advantage = generalised_advantage(reward, value, next_value, *ends, self.config.gamma, self.config.lam)
+        reward, survival = self.objective.rewards(rollout), self.objective.survival(rollout)
+        discounts = (self.config.gamma, self.config.lam)
+        advantage = generalised_advantage(reward, value, next_value, survival, rollout.truncated, *discounts)
         returns = advantage + value
         explained = 1 - (returns - value).var(correction=0) / returns.var(correction=0).clamp_min(1e-8)
         return advantage.flatten(), returns.flatten(), float(explained)

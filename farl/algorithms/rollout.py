@@ -31,13 +31,15 @@ class Rollout:
     failed: Bool[Tensor, "t b"]
     """the episode had failed before this step"""
     gated: Bool[Tensor, "t b"]
+    handover: Bool[Tensor, "t b"]
+    """recovery took over on this step"""
     risk: Float[Tensor, "t b"]
 
     @classmethod
     def empty(cls, steps: int, envs: int, obs: int, act: int) -> Rollout:
         """Storage for one iteration."""
         wide = {"obs": obs, "next_obs": obs, "proposed": act, "executed": act}
-        flags = {"terminated", "truncated", "failure", "success", "failed", "gated"}
+        flags = {"terminated", "truncated", "failure", "success", "failed", "gated", "handover"}
         return cls(
             **{
                 name: torch.zeros(steps, envs, wide[name])

@@ -81,6 +81,8 @@ class Actor:
         rollout.proposed[t], rollout.executed[t] = decision.proposed, decision.executed
         rollout.proposed_log_prob[t] = self.policy.log_prob(mean, decision.proposed)
         rollout.executed_log_prob[t] = self.policy.log_prob(mean, decision.executed)
+        held = torch.tensor([bool(record.gated) and record.gated[-1] for record in self.records])
+        rollout.handover[t] = decision.gated & ~held
         rollout.z_max[t] = ((decision.executed - mean).abs() / self.policy.std).amax(-1)
 
     def _execute(self, rollout: Rollout, t: int, decision: Decision) -> None:

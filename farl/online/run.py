@@ -52,6 +52,8 @@ class OnlineConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     credit: CreditMode | None = None
     """how gated steps are credited; None takes the method's own"""
+    handover_price: float = 0.5
+    """share of what was still to come that the policy is charged when recovery takes over; 0 charges nothing"""
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
     mppi: MPPIConfig = field(default_factory=MPPIConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
@@ -65,6 +67,8 @@ class OnlineConfig:
         for name in ("num_envs", "rollout_steps", "evaluate_every", "checkpoint_every", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if not 0 <= self.handover_price <= 1:
+            raise ValueError(f"handover_price is {self.handover_price}; it is a share of the future: give 0 to 1")
 
 
 def run(config: OnlineConfig) -> Path:
@@ -120,7 +124,9 @@ class Session:
 
     def _parts(self, envs: Any, generator: torch.Generator) -> Parts:
         cfg = self.config
-        return Parts(self.bundle, self.policy, envs, cfg.gate, cfg.controls, generator, cfg.constraint, cfg.mppi)
+        return Parts(
+            self.bundle, self.policy, envs, cfg.gate, cfg.controls, generator, cfg.handover_price, cfg.constraint, cfg.mppi
+        )
 
     def _resume(self) -> None:
         state = checkpoint.load_latest(self.config.out / "checkpoints")

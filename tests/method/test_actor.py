@@ -152,6 +152,17 @@ def test_log_probabilities_are_stored_exactly_of_raw_proposed_and_of_executed_ac
     assert torch.equal(rollout.executed[~rollout.gated], rollout.proposed[~rollout.gated])
 
 
+def test_a_handover_is_the_first_step_of_a_burst_also_where_a_burst_goes_on_in_the_next_rollout():
+    class Always:
+        def risk(self, obs, action):
+            return torch.ones(len(obs))
+
+    actor, first, _ = act_in(Scripted([TIMEOUT]), 2, Router(Far(), Always(), Gate(GateConfig(), 0.5, 1)))
+    second = actor.collect(4)
+    assert first.handover[:, 0].tolist() == [True, False]
+    assert second.handover[:, 0].tolist() == [False, False, True, False]  # an episode has four steps
+
+
 def test_what_was_decided_is_what_the_environment_received_clipped_there_and_nowhere_else():
     envs = Scripted([SUCCESS])
     _, rollout, _ = act_in(envs, 9, Router(Far(), Sometimes(), Gate(GateConfig(), 0.5, 1)))

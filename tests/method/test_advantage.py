@@ -23,7 +23,7 @@ def chain(terminated=(0, 0, 0), truncated=(0, 0, 0), next_value=NEXT_VALUE):
         column(REWARD),
         column(VALUE),
         column(next_value),
-        column(terminated, torch.bool),
+        ~column(terminated, torch.bool),
         column(truncated, torch.bool),
         GAMMA,
         LAM,
@@ -71,7 +71,8 @@ def test_success_as_truncation_is_worth_as_much_as_hovering_and_as_termination_i
             column([1.0]),
             column([worth]),
             column([worth]),
-            **{k: column([v], torch.bool) for k, v in flags.items()},
+            survival=~column([flags["terminated"]], torch.bool),
+            truncated=column([flags["truncated"]], torch.bool),
             gamma=GAMMA,
             lam=LAM,
         ).item()
@@ -81,13 +82,27 @@ def test_success_as_truncation_is_worth_as_much_as_hovering_and_as_termination_i
     assert step_into_the_goal(terminated=True, truncated=False) < hovering - 0.8 * worth
 
 
+def test_a_share_of_the_future_charged_is_the_same_share_of_all_that_was_to_come():
+    """With lambda 1: half of everything after the second step is gone, in its own advantage and in the one before."""
+    free, charged = (
+        generalised_advantage(
+            column(REWARD), column(VALUE), column(NEXT_VALUE), column(survival), column((0, 0, 0), torch.bool), GAMMA, 1.0
+        )[:, 0]
+        + torch.tensor(VALUE)
+        for survival in ((1.0, 1.0, 1.0), (1.0, 0.5, 1.0))
+    )
+    after = 3 + GAMMA * NEXT_VALUE[2]
+    assert charged.tolist() == pytest.approx([1 + GAMMA * (2 + GAMMA * after / 2), 2 + GAMMA * after / 2, after], abs=1e-4)
+    assert free[0].item() - charged[0].item() == pytest.approx(GAMMA**2 * after / 2, abs=1e-4)
+
+
 def test_random_rollouts_agree_with_the_sum_over_future_errors(generator):
     """A(t) = sum over k of (gamma lambda)^k delta(t + k) within the episode, written as the definition."""
     steps, envs = 40, 6
     reward, value, next_value = (torch.randn(steps, envs, generator=generator) for _ in range(3))
     terminated = torch.rand(steps, envs, generator=generator) < 0.1
     truncated = (torch.rand(steps, envs, generator=generator) < 0.1) & ~terminated
-    fast = generalised_advantage(reward, value, next_value, terminated, truncated, GAMMA, LAM)
+    fast = generalised_advantage(reward, value, next_value, ~terminated, truncated, GAMMA, LAM)
     for env in range(envs):
         for t in range(steps):
             total, weight = 0.0, 1.0
@@ -105,7 +120,7 @@ def test_with_lambda_one_the_advantage_is_the_discounted_return_minus_the_value(
         column(REWARD),
         column(VALUE),
         column(NEXT_VALUE),
-        column((0, 0, 1), torch.bool),
+        column((1, 1, 0), torch.bool),
         column((0, 0, 0), torch.bool),
         GAMMA,
         1.0,
