@@ -17,6 +17,7 @@ from failurebench.rewards.shaping import Reward
 from failurebench.sawyer import Sawyer, Scene, Vec3
 from failurebench.task import Segment, Start, Task
 from failurebench.tasks.boundary import Rectangle, start_and_goal
+from failurebench.tasks.clearance import checked_clearance
 
 START_RANGES: dict[str, tuple[Rectangle, Rectangle]] = {
     "narrow": ((-0.02, 0.02, 0.605, 0.635), (0.05, 0.05, 0.86, 0.86)),
@@ -81,7 +82,8 @@ class FragilePushWall(Task):
             raise ValueError(f"start_range is {self.start_range!r}; the choices are {', '.join(START_RANGES)}")
         if not isinstance(self.randomize_hazard, bool):
             raise ValueError(f"randomize_hazard is {self.randomize_hazard!r}; give True or False")
-        object.__setattr__(self, "clearance", self._checked(self.clearance))
+        what = f"the nearest start or goal of start_range={self.start_range!r} is"
+        object.__setattr__(self, "clearance", checked_clearance(self.clearance, self._room(), what))
 
     def start(self, rng: np.random.Generator, object_z: float) -> Start:
         """Puck and goal uniform in their ranges, on either side of the wall."""
@@ -112,21 +114,9 @@ class FragilePushWall(Task):
         ring = _ring(start.hazard)
         return list(zip(ring, ring[1:] + ring[:1], strict=True))
 
-    def _checked(self, clearance: Any) -> float:
-        """The clearance as a plain float, with room for every start and goal."""
-        room = min(self._distance(x, y) for box in START_RANGES[self.start_range] for x in box[:2] for y in box[2:])
-        try:
-            value = float(clearance)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not value >= 0.0:
-            raise ValueError(f"clearance is {clearance!r}; give a distance in metres, 0 (contact) or more")
-        if value >= room:
-            raise ValueError(
-                f"clearance {value} m leaves no room: starts and goals of start_range={self.start_range!r} come within "
-                f"{room:.3f} m of the wall, give less than that"
-            )
-        return value
+    def _room(self) -> float:
+        """Metres from the wall to the nearest start or goal of the puck."""
+        return min(self._distance(x, y) for box in START_RANGES[self.start_range] for x in box[:2] for y in box[2:])
 
     def _distance(self, x: float, y: float) -> float:
         """From a puck standing at (x, y) to the wall, wherever ``randomize_hazard`` may put it."""

@@ -18,6 +18,7 @@ from failurebench.rewards.shaping import Reward
 from failurebench.sawyer import Sawyer, Scene, Vec3, load_world
 from failurebench.task import Segment, Start, Task
 from failurebench.tasks.boundary import Rectangle, start_and_goal
+from failurebench.tasks.clearance import checked_clearance
 
 START_RANGES: dict[str, tuple[Rectangle, Rectangle]] = {
     "narrow": ((-0.02, 0.02, 0.63, 0.67), (-0.05, -0.05, 0.84, 0.84)),
@@ -100,7 +101,10 @@ class ObstructedPush(Task):
         for option in ("solid", "randomize_hazard"):
             if not isinstance(getattr(self, option), bool):
                 raise ValueError(f"{option} is {getattr(self, option)!r}; give True or False")
-        object.__setattr__(self, "clearance", self._checked(self.clearance))
+        x = self.vase_x_range_m[0] if self.randomize_hazard else self.vase_x_m
+        room = room_at_rest(self.scene, self.start_range, x)
+        what = f"at rest, with the puck at a start or goal of start_range={self.start_range!r}, the vase is"
+        object.__setattr__(self, "clearance", checked_clearance(self.clearance, room, what))
 
     @property
     def name(self) -> str:
@@ -141,23 +145,6 @@ class ObstructedPush(Task):
 
     def _hazard(self, x: float) -> tuple[float, ...]:
         return (x, VASE_Y_M, VASE_Z_M, *VASE_SEMI_AXES_M, self.clearance)
-
-    def _checked(self, clearance: Any) -> float:
-        """The clearance as a plain float that leaves room for the arm at rest, for every start and every goal."""
-        try:
-            value = float(clearance)
-        except (TypeError, ValueError):
-            value = math.nan
-        if not value >= 0.0:
-            raise ValueError(f"clearance is {clearance!r}; give a distance in metres, 0 (contact) or more")
-        x = self.vase_x_range_m[0] if self.randomize_hazard else self.vase_x_m
-        room = room_at_rest(self.scene, self.start_range, x)
-        if value >= room:
-            raise ValueError(
-                f"clearance {value} m leaves no room: at rest, with the puck at a start or goal of "
-                f"start_range={self.start_range!r}, the vase is {room:.3f} m away, give less than that"
-            )
-        return value
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def test_the_reward_leads_past_the_end_of_the_wall_wherever_it_stands():
         (WALL, {"clearance": float("nan")}, "distance in metres"),
         (WALL, {"clearance": "near"}, "clearance is 'near'"),
         (WALL, {"clearance": None}, "clearance is None"),
+        (WALL, {"clearance": True}, "clearance is True"),
         (WALL, {"clearance": 0.08}, "leaves no room.*narrow"),
         (WALL, {"clearance": 0.075, "start_range": "full"}, "leaves no room.*full"),
         (HARD, {"clearance": 0.08}, "leaves no room.*narrow"),

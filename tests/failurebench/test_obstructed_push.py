@@ -205,6 +205,8 @@ def test_a_solid_vase_stops_the_links_alone():
         ({"clearance": -0.01}, "clearance is -0.01"),
         ({"clearance": float("nan")}, "clearance is nan"),
         ({"clearance": "near"}, "clearance is 'near'"),
+        ({"clearance": "0.03"}, "clearance is '0.03'"),
+        ({"clearance": False}, "clearance is False"),
         ({"clearance": 0.25}, "leaves no room"),
         ({"clearance": 0.2, "randomize_hazard": True}, "leaves no room"),
         ({"clearance": 0.13, "start_range": "full"}, "leaves no room"),
