@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from farl.algorithms.advantage import held_success
-from farl.algorithms.optimisation import descend, track
+from farl.algorithms.optimisation import descend, half_precision, track
 from farl.algorithms.state_model_training import masked_mean
 from farl.data.batches import Windows, WindowSampler
 from farl.networks.latent_model import LatentModel
@@ -68,11 +69,15 @@ def train_latent_model(
     progress.stage("latent world model", config.updates)
     for update in range(1, config.updates + 1):
         windows = sampler.sample(config.batch, generator)
-        parts, latents = model_losses(model, target, normalizer, windows, config)
+        with half_precision():
+            parts, latents = model_losses(model, target, normalizer, windows, config)
         descend(
             sum(parts.values(), torch.zeros(())), optimizer, trunk + list(model.encoder.parameters()), max_norm=20.0
         )
-        prior = prior_loss(model, latents.detach(), windows)
+        model.value_heads.requires_grad_(False)
+        with half_precision():
+            prior = prior_loss(model, latents.detach(), windows)
+        model.value_heads.requires_grad_(True)
         descend(prior, prior_optimizer, model.prior.parameters(), max_norm=20.0)
         track(target, model.value_heads, config.tau)
         if update % 50 == 0:
@@ -82,38 +87,47 @@ def train_latent_model(
 def model_losses(
     model: LatentModel, target: torch.nn.Module, normalizer: Normalizer, windows: Windows, config: LatentModelConfig
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """The five losses of one batch, and the imagined latents ``[t, b, z]`` they were computed on."""
+    """The five losses of one batch, and the imagined latents ``[t, b, z]`` they were computed on.
+
+    Only the dynamics have to go step by step; everything that reads latents reads all steps at once.
+    """
     steps, batch = windows.action.shape[:2]
     x = normalizer(windows.obs.flatten(0, 1)).view(steps + 1, batch, -1)
     with torch.no_grad():
         encoded = model.encode(x[1:].flatten(0, 1)).view(steps, batch, -1)
         backup = _td_target(model, target, encoded, windows, config)
     z = model.encode(x[0])
-    latents, losses = [], {name: torch.zeros(()) for name in ("consistency", "decoder", "reward", "value", "failure")}
-    losses["decoder"] = (
-        config.decoder * masked_mean((model.decode(z) - x[0]).square(), windows.valid[0][:, None]) / steps
-    )
+    imagined = [z]
     for t in range(steps):
-        joint = torch.cat([z, windows.action[t]], dim=-1)
-        latents.append(z)
-        mask, rho = windows.valid[t], config.rho**t / steps
-        z, logits = model.step(z, windows.action[t])
-        losses["consistency"] = losses["consistency"] + config.consistency * rho * masked_mean(
-            (z - encoded[t]).square(), mask[:, None]
-        )
-        losses["decoder"] = losses["decoder"] + config.decoder * rho * masked_mean(
-            (model.decode(z) - x[t + 1]).square(), mask[:, None]
-        )
-        reward = model.two_hot.loss(model.reward_head(joint), windows.reward[t])
-        losses["reward"] = losses["reward"] + config.reward * rho * masked_mean(reward, mask)
-        value = torch.stack([model.two_hot.loss(q(joint), backup[t]) for q in model.value_heads]).mean(0)
-        losses["value"] = losses["value"] + config.value * rho * masked_mean(value, mask)
-        label = windows.failure[t].float().expand_as(logits)
-        bce = binary_cross_entropy_with_logits(logits, label, reduction="none").mean(0)
-        weight = windows.failure_weight[t] * mask
-        share = (bce * weight).sum() / weight.sum().clamp_min(1.0)
-        losses["failure"] = losses["failure"] + config.failure * config.rho_failure**t / steps * share
-    return losses, torch.stack(latents)
+        z = model.dynamics(torch.cat([z, windows.action[t]], dim=-1))
+        imagined.append(z)
+    path = torch.stack(imagined).float()
+    joint = torch.cat([path[:-1], windows.action], dim=-1).flatten(0, 1)
+    valid = windows.valid.float()
+    rho = config.rho ** torch.arange(steps, device=x.device) / steps
+    seen = (path[1:] - encoded).square().mean(-1)
+    # Step 0 is decoded, too: the encoder alone must keep what the policy reads.
+    drawn = (model.decode(path.flatten(0, 1)).float().view_as(x) - x).square().mean(-1)
+    reward = model.two_hot.loss(model.reward_head(joint).float(), windows.reward.flatten())
+    value = torch.stack([model.two_hot.loss(q(joint).float(), backup.flatten()) for q in model.value_heads]).mean(0)
+    logits = model.failure(joint).float().view(-1, steps, batch)
+    label = windows.failure.float().expand_as(logits)
+    bce = binary_cross_entropy_with_logits(logits, label, reduction="none").mean(0)
+    losses = {
+        "consistency": config.consistency * rho @ step_means(seen, valid),
+        "decoder": config.decoder * (step_means(drawn[:1], valid[:1]).sum() / steps + rho @ step_means(drawn[1:], valid)),
+        "reward": config.reward * rho @ step_means(reward.view_as(valid), valid),
+        "value": config.value * rho @ step_means(value.view_as(valid), valid),
+        "failure": config.failure
+        * (config.rho_failure ** torch.arange(steps, device=x.device) / steps)
+        @ step_means(bce, windows.failure_weight * valid),
+    }
+    return losses, path[:-1]
+
+
+def step_means(value: Float[Tensor, "t b"], weight: Float[Tensor, "t b"]) -> Float[Tensor, " t"]:
+    """Weighted mean of every step over the batch; 0 where nothing counts."""
+    return (value * weight).sum(1) / weight.sum(1).clamp_min(1.0)
 
 
 def _td_target(

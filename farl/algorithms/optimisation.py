@@ -24,6 +24,14 @@ def anneal(optimizer: Optimizer, done: float) -> None:
         group["lr"] = group.setdefault("first_lr", group["lr"]) * max(0.0, 1.0 - done)
 
 
+def half_precision() -> torch.autocast:
+    """Matrix products in bfloat16 where the processor has them; a wide network trains in half the time.
+
+    Parameters, sums and losses stay in float32. Without such instructions bfloat16 is emulated and slower, so nothing changes.
+    """
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
+
+
 @torch.no_grad()
 def track(target: nn.Module, source: nn.Module, rate: float) -> None:
     """Polyak averaging: move ``target``'s parameters towards ``source``'s by ``rate``."""
