@@ -4,7 +4,7 @@
     OMP_NUM_THREADS=1 python -m experiments.experts_table BoundedSoccer-v0
 
 One JSON file per task under ``results/experts`` holds a row per measurement, written as they come; what is there is left
-alone (``--fresh`` measures again), and the page ``results/experts.md`` is made of all of them.
+alone (``--fresh`` measures again). The page ``results/experts.md`` and the tables of ``docs/tasks`` are made of all of them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ from typing import Any
 import numpy as np
 
 import failurebench
-from experiments.rollouts import TIPPED, Ended, Noise, before_failures, episodes, savable, saved_by, saved_by_holding
+from experiments.experts_pages import LEADS, write_pages
+from experiments.rollouts import Ended, Noise, before_failures, episodes, savable, saved_by, saved_by_holding
 
 Row = dict[str, Any]
 
 FOLDER = Path("results/experts")
-PAGE = Path("results/experts.md")
 EPISODES = {"task": 200, "pusher": 200, "failure": 200, "random": 100}
 NOISY_EPISODES = 100
 NOISES = (Noise(0.1), Noise(0.2), Noise(0.3), Noise(0.5), Noise(1.0), Noise(0.3, 0.9), Noise(0.5, 0.9))
 SOURCES = (("pusher", Noise(0.0), 70), ("pusher", Noise(0.2), 70), ("failure", Noise(0.0), 60))
-LEADS = (3, 5, 8)
 PUSHERS_NEED = 0.02
 """failure rate below which a pusher's failures would take too long to collect; failure seekers then stand in"""
 
@@ -97,53 +96,6 @@ def measure(task: str, fresh: bool) -> None:
             part.replace(path)
 
 
-def page() -> str:
-    """All tasks as Markdown."""
-    found = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
-    versions = ", ".join(f"{name} {number}" for name, number in found[0]["versions"].items())
-    lines = ["# Scripted experts", "", "`python -m experiments.experts_table`", "", versions, ""]
-    for one in found:
-        lines += [f"## {one['task']}", "", *_rates(one["rows"]), "", *_recoveries(one["rows"]), ""]
-    return "\n".join(lines)
-
-
-def _rates(rows: dict[str, Row]) -> list[str]:
-    lines = [
-        f"Noise is white, or OU (correlation 0.9), on all four actions; tipped: |cos| of its axis below {TIPPED}; median steps.",
-        "",
-        "| expert | episodes | success | failure | success without failure | tipped | return | steps to success | to failure |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, row in rows.items():
-        if name.startswith("recovery"):
-            continue
-        shares = " | ".join(f"{row[key]:.3f}" for key in ("success", "failure", "safe_success", "tipped"))
-        steps = " | ".join(
-            "-" if row[key] is None else f"{row[key]:.0f}" for key in ("steps_to_success", "steps_to_failure")
-        )
-        lines.append(f"| {name} | {row['episodes']} | {shares} | {row['return']:.0f} | {steps} |")
-    return lines
-
-
-def _recoveries(rows: dict[str, Row]) -> list[str]:
-    lines = [
-        "States before failures of pushers and failure seekers; lost by physics: none of 162 plans avoids the failure either.",
-        "",
-        "| recovery takes over | states | saved | of the savable | lost, savable | lost by physics | saved by standing still |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for lead in LEADS:
-        row = rows.get(f"recovery, lead {lead}")
-        if row is None:
-            continue
-        count, saved, physics = row["states"], row["saved"], row["lost_by_physics"]
-        lines.append(
-            f"| {lead} steps before | {count} | {saved / count:.1%} | {saved / max(count - physics, 1):.1%} "
-            f"| {row['lost_but_savable']} | {physics} | {row['saved_by_holding'] / count:.1%} |"
-        )
-    return lines
-
-
 def main() -> int:
     """Measure the tasks named, then write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,8 +109,8 @@ def main() -> int:
         return 2
     for task in arguments.tasks or names:
         measure(names[task], arguments.fresh)
-    PAGE.write_text(page())
-    print(PAGE)
+    for path in write_pages(FOLDER):
+        print(path)
     return 0
 
 
