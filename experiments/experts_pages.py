@@ -105,7 +105,7 @@ def _recoveries(ids: list[Measured]) -> list[str]:
         "Recovery, taking over some agent steps before a failure of pushers and failure seekers: share without a violation after "
         "that. Beyond help: none of 162 plans avoids the failure either.",
         "",
-        "| id | steps before | states | saved | of those not beyond help | lost, not beyond help | beyond help | saved by standing still |",
+        "| id | steps before | states | saved | of those not beyond help | lost, not beyond it | beyond help | by standing still |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in ids:
