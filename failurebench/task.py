@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -79,7 +81,19 @@ class Task(ABC):
 
 
 def make_task(reference: str, options: dict[str, Any]) -> Task:
-    """Build the task named ``module:Class`` with the task's own keyword arguments."""
+    """Build the task named ``module:Class`` with the task's own keyword arguments.
+
+    Raises:
+        TypeError: an argument the task does not have.
+        ValueError: a value it cannot take.
+    """
     module, _, name = reference.partition(":")
-    task: Task = getattr(importlib.import_module(module), name)(**options)
+    kind = getattr(importlib.import_module(module), name)
+    known = list(inspect.signature(kind).parameters)
+    for option in options:
+        if option not in known:
+            near = difflib.get_close_matches(option, known, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise TypeError(f"{name} has no option {option!r}{hint}; it takes {', '.join(known)}")
+    task: Task = kind(**options)
     return task

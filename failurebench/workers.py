@@ -66,7 +66,8 @@ class _Worker(NamedTuple):
         how = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         return RuntimeError(
             f"{self.name} died ({how}) and its episodes with it: the environment is closed, make it again "
-            "(SIGKILL mostly means that the machine ran out of memory: use fewer workers or environments)"
+            "(SIGKILL mostly means that the machine ran out of memory: use fewer workers or environments; exit code 1 at once, "
+            "that the script which makes the environments does not guard what it runs by `if __name__ == '__main__':`)"
         )
 
 

@@ -397,3 +397,8 @@ def test_a_scene_can_be_edited_in_memory():
 def add_post(spec):
     body = spec.worldbody.add_body(name="post", pos=[0.4, 0.7, 0.1])
     body.add_geom(size=[0.02, 0.1, 0.0], type=mujoco.mjtGeom.mjGEOM_CYLINDER)
+
+
+def test_an_option_the_task_does_not_have_is_answered_with_those_it_has():
+    with pytest.raises(TypeError, match=r"BoundedPush has no option 'boundry' \(did you mean boundary\?\); it takes boundary, "):
+        gymnasium.make("FailureBench/BoundedPush-v0", boundry=(0, 1, 0, 1))
