@@ -161,10 +161,17 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, inner in value.items() for k, v in flat(inner, f"{prefix}.{key}" if prefix else key).items()}
 
 
-def test_settings_and_their_defaults_are_those_of_the_code() -> None:
+def settings(page: str) -> list[tuple[str, str]]:
+    """Name and default of each setting in the tables of a page."""
+    text = prose(ROOT / "docs" / page)
+    return re.findall(r"^\| `([a-z_.0-9]+\.[a-z_.0-9]+)` \| ([^|]+) \|", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("page", "least"), [("method.md", 30), ("baselines.md", 25)])
+def test_settings_and_their_defaults_are_those_of_the_code(page: str, least: int) -> None:
     defaults = flat(yaml.safe_load(configuration.dump(StudyConfig())))
-    rows = re.findall(r"^\| `([a-z_.0-9]+\.[a-z_.0-9]+)` \| ([^|]+) \|", prose(ROOT / "docs" / "method.md"), re.MULTILINE)
-    assert len(rows) > 30
+    rows = settings(page)
+    assert len(rows) > least
     wrong = {name: (said, defaults.get(name)) for name, said in rows if not _same(said.strip(), defaults.get(name, ...))}
     assert not wrong
 
@@ -176,6 +183,18 @@ def _same(said: str, default: Any) -> bool:
         return float(said) == float(default)   # YAML 1.1 reads 1e-4 as text
     except (TypeError, ValueError):
         return said == str(default)
+
+
+def test_every_setting_of_a_baseline_is_listed() -> None:
+    parts = ("offline.q_risk.", "online.mppi.", "online.constraint.", "online.controls.")
+    names = {name for name in flat(yaml.safe_load(configuration.dump(StudyConfig()))) if name.startswith(parts)}
+    assert names <= {name for name, _ in settings("baselines.md")}
+
+
+def test_the_baselines_page_lists_the_methods_and_their_credit() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \|(.+)\|$", (ROOT / "docs" / "baselines.md").read_text(), re.MULTILINE)
+    credit = {name: cells.split("|")[4].strip() for name, cells in rows}
+    assert list(credit.items()) == [(name, method.credit) for name, method in METHODS.items()]
 
 
 def test_the_readme_lists_the_methods() -> None:

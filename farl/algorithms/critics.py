@@ -1,4 +1,4 @@
-"""Failure critics that are controls: they bound what prediction is worth."""
+"""Failure critics that are controls: what prediction is worth is read off beside them."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class MPPIConfig:
     iterations: int = 3
     """TD-MPC2: 6"""
     temperature: float = 0.5
-    """weight of an elite is exp(temperature * how much worse than the best it scores)"""
+    """weight of an elite is exp(-temperature * how much worse than the best it scores)"""
     min_std: float = 0.05
     max_std: float = 1.0
     """std of the first iteration's actions; actions are in -1..1"""
@@ -52,8 +52,8 @@ class MPPIConfig:
 class MPPI:
     """A ``Policy`` that plans anew at every step, for the rows it is asked for.
 
-    A sequence scores ``sum gamma^t r_t + gamma^H V(o_H) - price * risk``, all imagined; the risk is what the gate computes, over
-    the planned actions instead of the task policy's. ``scale`` and ``shift`` calibrate the failure heads (``ImaginedRisk``).
+    A sequence scores ``sum gamma^t r_t + gamma^H V(o_H) - price * risk``, all imagined; the risk is accumulated as the gate's, over
+    the planned actions instead of the task policy's and the plan's own ``horizon``. ``scale`` and ``shift`` calibrate the failure heads (``ImaginedRisk``).
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class MPPI:
         chances = pessimistic(torch.stack(logits) * self.scale + self.shift, self.risk.pessimism)
         risk = accumulate(chances, self.risk.gamma, self.risk.accumulate)
         # A model that breaks down somewhere must not be led there: no number is the worst score.
-        return (total - cfg.price * risk).nan_to_num(nan=-1e9, neginf=-1e9)
+        return (total - cfg.price * risk).nan_to_num(nan=-1e9, posinf=-1e9, neginf=-1e9)
 
     def _follow_policy(self, z: Float[Tensor, "n z"], count: int) -> Float[Tensor, "h b s act"]:
         """Sequences the task policy would take."""

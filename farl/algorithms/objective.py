@@ -65,7 +65,7 @@ def standardised(advantage: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 class Return:
-    """The return alone, as every gated method and the baseline learn it."""
+    """The return alone, as the baseline and the methods that learn from executed actions learn it."""
 
     def prepare(self, rollout: Rollout, x: Float[Tensor, "n obs"], done: float, learning: bool) -> dict[str, float]:
         return {}

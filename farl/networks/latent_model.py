@@ -71,7 +71,7 @@ class LatentModel(nn.Module):
     """Encoder, decoder, dynamics, reward, value, policy prior and failure heads.
 
     The decoder is needed because the task policy reads observations: rolling it out in imagination takes
-    ``decode(z)`` at every step. Value and prior serve planning (MPPI) and the model's own training targets.
+    ``decode(z)`` at every step. Value and prior make the model's own training targets.
     """
 
     def __init__(
