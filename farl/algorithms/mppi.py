@@ -53,7 +53,8 @@ class MPPI:
     """A ``Policy`` that plans anew at every step, for the rows it is asked for.
 
     A sequence scores ``sum gamma^t r_t + gamma^H V(o_H) - price * risk``, all imagined; the risk is accumulated as the gate's, over
-    the planned actions instead of the task policy's and the plan's own ``horizon``. ``scale`` and ``shift`` calibrate the failure heads (``ImaginedRisk``).
+    the planned actions instead of the task policy's and the plan's own ``horizon``. ``scale`` and ``shift`` calibrate the
+    failure heads (``ImaginedRisk``).
     """
 
     def __init__(

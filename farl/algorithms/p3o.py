@@ -16,7 +16,8 @@ class P3O(Return):
     """``L_r + kappa max(0, mean max(rho A_c, clip(rho) A_c) + (1 - gamma) (J_c - d))`` (Zhang et al. 2022).
 
     Well within the limit the penalty is zero and this is PPO; the maximum is taken per minibatch, so near it noise in the
-    cost advantages switches the penalty on now and then. Those are centred but not scaled: the excess is counted in failures. OmniSafe leaves out the clip and the (1 - gamma), after which J_c - d alone decides.
+    cost advantages switches the penalty on now and then. Those are centred but not scaled: the excess is counted in
+    failures. OmniSafe leaves out the clip and the (1 - gamma), after which J_c - d alone decides.
     """
 
     def __init__(self, cost: FailureCost) -> None:
