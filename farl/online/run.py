@@ -52,7 +52,7 @@ class OnlineConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     credit: CreditMode | None = None
     """how gated steps are credited; None takes the method's own"""
-    handover_price: float = 0.5
+    handover_price: float = 0.0
     """share of what was still to come that the policy is charged when recovery takes over; 0 charges nothing"""
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
     mppi: MPPIConfig = field(default_factory=MPPIConfig)
