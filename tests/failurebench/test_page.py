@@ -81,7 +81,7 @@ def test_the_tables_are_the_codes():
     assert rows == {key: type(value).__name__ for key, value in info.items()}
     for task_id, entry in TASKS.items():
         base = task_id.replace("-Hard", "")
-        row = re.search(rf"^\| `{base}`, `-Hard-v0` \| .*\(`(\w+)`\) \| (\d+)", PAGE, re.MULTILINE)
+        row = re.search(rf"^\| \[`{base}`\]\(tasks/\w+\.md\), `-Hard-v0` \| .*\(`(\w+)`\) \| (\d+)", PAGE, re.MULTILINE)
         made = gymnasium.make(task_id).unwrapped
         assert row.groups() == (made.task.failure_type, str(entry.horizon))
     counted = PAGE[PAGE.index("| field of `episode_failures`") :].split("\n\n")[0]
