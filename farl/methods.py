@@ -171,6 +171,11 @@ def q_risk(parts: Parts) -> FailureCritic:
     return q_risk_critic(parts.bundle)
 
 
+def uncharged(parts: Parts) -> Objective:
+    """For learning from executed actions: a price on the hand-over would blame recovery for it."""
+    return Return()
+
+
 def penalised(parts: Parts) -> Objective:
     return PenalisedReturn(parts.constraint.penalty * parts.bundle.reward_scale)
 
@@ -204,7 +209,7 @@ METHODS: dict[str, Method] = {
         "farl learning from executed actions, as the paper draws it",
         critic=imagined,
         credit="executed",
-        objective=lambda parts: Return(),
+        objective=uncharged,
     ),
     "farl-paper": Method(
         "the published method: latent model, plain sum, no dwell, executed actions (arXiv 2601.07821)",
@@ -212,7 +217,7 @@ METHODS: dict[str, Method] = {
         threshold=lambda parts: parts.threshold_of("paper"),
         gate=memoryless,
         credit="executed",
-        objective=lambda parts: Return(),
+        objective=uncharged,
     ),
     "simple-critic": Method(
         "Recovery RL's Q-risk as the gate, without a model (Thananjeyan et al. 2021)",

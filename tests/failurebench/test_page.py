@@ -61,7 +61,7 @@ def test_an_example_runs(mark, tmp_path):
 
 def test_the_stable_baselines_example_runs(tmp_path):
     if importlib.util.find_spec("stable_baselines3") is None:
-        pytest.skip("pip install 'failure-aware-rl[sb3]'")
+        pytest.skip("make extras installs Stable-Baselines3 and runs this")
     out = run(block("from stable_baselines3"), tmp_path)
     assert out.returncode == 0, out.stderr
     assert re.fullmatch(r"\[(\d+, ){3}\d+\]\n", out.stdout)

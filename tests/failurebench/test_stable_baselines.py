@@ -9,7 +9,7 @@ import failurebench  # noqa: F401  (registers the ids, also in the processes)
 from failurebench.wrappers import RecordFailures
 from tests.failurebench.conftest import HARD
 
-pytest.importorskip("stable_baselines3", reason="pip install 'failure-aware-rl[sb3]'")
+pytest.importorskip("stable_baselines3", reason="make extras installs Stable-Baselines3 and runs this")
 
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback

@@ -340,7 +340,7 @@ def example(bundle_folder: Path, number: int) -> str:
 
 
 def test_ppo_trains_through_it_as_on_the_page(bundle_folder):
-    pytest.importorskip("stable_baselines3", reason="pip install 'failure-aware-rl[sb3]'")
+    pytest.importorskip("stable_baselines3", reason="make extras installs Stable-Baselines3 and runs this")
     scope: dict = {}
     exec(example(bundle_folder, 0), scope)  # the page's example is the test
     assert scope["model"].num_timesteps >= 384
@@ -349,7 +349,7 @@ def test_ppo_trains_through_it_as_on_the_page(bundle_folder):
 
 
 def test_sac_trains_through_it_and_can_be_told_what_was_executed(bundle_folder):
-    pytest.importorskip("stable_baselines3", reason="pip install 'failure-aware-rl[sb3]'")
+    pytest.importorskip("stable_baselines3", reason="make extras installs Stable-Baselines3 and runs this")
     scope: dict = {}
     exec(example(bundle_folder, 0).partition("\nmodel = ")[0], scope)
     exec(example(bundle_folder, 1), scope)

@@ -1,13 +1,12 @@
 """The pictures of the task pages: an episode of the task expert under way, inside the published and the harder hazard.
 
-    python docs/images/make_task_pictures.py
+    python -m experiments.task_pictures
 
 One PNG per task, named as its page; the hazard is outlined in red, the goal is the green dot.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import gymnasium
@@ -18,8 +17,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import failurebench
+from experiments.experts_pages import page_of
 
-FOLDER = Path(__file__).parent
+FOLDER = Path("docs/images")
 STEPS = 12
 """agent steps of the task expert before the picture is taken"""
 CROP = (slice(90, 380), slice(60, 450))
@@ -42,8 +42,7 @@ def picture(task: str) -> np.ndarray:
 def main() -> None:
     families: dict[str, list[str]] = {}
     for task in failurebench.TASKS:
-        name = re.sub(r"(-Hard)?-v\d+$", "", task.partition("/")[2])
-        families.setdefault(re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(), []).append(task)
+        families.setdefault(page_of(task).removesuffix(".md"), []).append(task)
     for page, tasks in families.items():
         figure, axes = plt.subplots(1, len(tasks), figsize=(4.2 * len(tasks), 3.4), squeeze=False)
         for axis, task in zip(axes[0], tasks, strict=True):
