@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from failurebench.episode import INFO, OBS, Episode, Protocol, State
-from failurebench.task import Task
+from failurebench.task import TIPPED, Task
 
 Bools = NDArray[np.bool_]
 
@@ -20,7 +20,7 @@ _TRANSITION = ("reward", "terminated", "truncated")
 
 def row_type(task: Task) -> Any:
     """The NumPy type of a row: an environment's next move, and what its last step came to."""
-    types = {bool: "?", float: "f8", str: f"U{len(task.failure_type)}"}
+    types = {bool: "?", float: "f8", str: f"U{max(len(task.failure_type), len(TIPPED))}"}
     fields: list[Any] = [("move", "f4", 4), ("observation", "f4", OBS), ("reward", "f8")]
     fields += [("terminated", "?"), ("truncated", "?"), *((key, types[kind]) for key, kind in INFO.items())]
     return np.dtype(fields, align=True)

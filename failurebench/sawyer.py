@@ -170,6 +170,11 @@ class Sawyer:
         """The first 11 numbers of an observation frame: hand, opening, object, object quaternion (x, y, z, w)."""
         return [*self.hand, self.opening, *self.object, *quaternion(self._rotation.tolist())]
 
+    @property
+    def upright(self) -> float:
+        """Cosine of the angle between the object's axis and the vertical: 1 standing, 0 on its side."""
+        return float(self._rotation[8])
+
     def get_state(self) -> NDArray[np.float64]:
         """Everything the physics depends on."""
         state = np.empty_like(self.world.settled)

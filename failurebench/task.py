@@ -18,6 +18,12 @@ from failurebench.sawyer import Sawyer, Scene, Vec3
 
 Segment = tuple[Vec3, Vec3]
 
+TIPPED = "tipped"
+"""``info["failure_detail"]`` of an object that no longer stands"""
+
+_STANDING = 0.7
+"""cosine of the angle between an object's axis and the vertical, below which it has tipped over (45 degrees)"""
+
 
 class Start(NamedTuple):
     """Where an episode begins, metres."""
@@ -38,6 +44,9 @@ class Task(ABC):
     """scripted behaviour by kind"""
 
     success_radius_m: ClassVar[float]
+
+    stands: ClassVar[bool] = True
+    """the object has an upright position that it can lose; a ball has none"""
 
     @property
     @abstractmethod
@@ -64,6 +73,10 @@ class Task(ABC):
     @abstractmethod
     def outline(self, start: Start) -> list[Segment]:
         """Lines drawn in pictures to show the hazard."""
+
+    def detail(self, sawyer: Sawyer) -> str:
+        """``info["failure_detail"]``, asked at a failing step: what may have made it, empty where there is nothing to say."""
+        return TIPPED if self.stands and abs(sawyer.upright) < _STANDING else ""
 
     def props(self, start: Start) -> dict[str, Vec3]:
         """Where this episode's movable furniture stands: mocap body by name -> position, m."""

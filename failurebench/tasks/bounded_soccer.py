@@ -50,6 +50,7 @@ class BoundedSoccer(Task):
 
     name: ClassVar[str] = "BoundedSoccer"
     failure_type: ClassVar[str] = "out_of_bounds"
+    stands: ClassVar[bool] = False
     experts: ClassVar[dict[str, Callable[[], Expert]]] = {
         "task": CarryBall,
         "pusher": ClumsyDribbler,

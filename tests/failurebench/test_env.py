@@ -24,10 +24,12 @@ INFO_TYPES = {
     "failed": bool,
     "failure_onset": bool,
     "failure_type": str,
+    "failure_detail": str,
     "success": bool,
     "margin": float,
     "cost": float,
 }
+SOCCER = "FailureBench/BoundedSoccer-Hard-v0"
 TINY = (-0.03, 0.06, 0.62, 0.85)
 
 
@@ -232,6 +234,25 @@ def test_failure_cost_type_and_margin_agree():
         assert info["margin"] == pytest.approx(margin, abs=1e-6)
         assert info["failure"] == (info["margin"] <= 0) == (info["cost"] == 1.0)
         assert info["failure_type"] == ("out_of_bounds" if info["failure"] else "")
+
+
+@pytest.mark.parametrize(("task_id", "details"), [(HARD, {"", "tipped"}), (SOCCER, {""})])
+def test_a_failure_says_whether_the_object_had_tipped_over(task_id, details):
+    """Against the quaternion in the observation; a ball has nothing to tip from."""
+    env, seen = make(task_id), set()
+    for seed in (0, 16):
+        rng = np.random.default_rng(seed)
+        expert = env.expert("failure")
+        expert.reset(rng)
+        obs, info = env.reset(seed=seed)
+        while not env._episode.truncated and env._episode.steps < 100:
+            action = expert.act(obs) + 0.5 * rng.standard_normal(4)
+            obs, _, _, _, info = env.step(np.clip(action, -1, 1).astype(np.float32))
+            x, y = obs[7:9].astype(float)
+            tipped = task_id == HARD and abs(1 - 2 * (x * x + y * y)) < 0.7
+            assert info["failure_detail"] == ("tipped" if info["failure"] and tipped else "")
+            seen |= {info["failure_detail"]} if info["failure"] else set()
+    assert seen == details
 
 
 def test_failure_can_terminate():
