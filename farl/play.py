@@ -116,7 +116,7 @@ def _agent(config: PlayConfig, env: gym.Env[Any, Any]) -> Callable[[int], Act]:
     if config.agent in kinds:
         return lambda seed: _expert(env, config.agent, seed)
     if Path(config.agent).is_dir():
-        from farl.online.run import load_agent
+        from farl.online.trained import load_agent
 
         policy = load_agent(Path(config.agent))
         return lambda seed: policy

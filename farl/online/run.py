@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from farl.algorithms.credit import CreditMode
@@ -19,7 +17,6 @@ from farl.algorithms.ppo import PPO, PPOConfig
 from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Ungated
 from farl.environments import TaskConfig, make_vector
-from farl.errors import UserError
 from farl.methods import ControlsConfig, Parts, find
 from farl.offline.bundle import OfflineBundle
 from farl.offline.evaluation import evaluate
@@ -71,6 +68,21 @@ class OnlineConfig:
             raise ValueError(f"handover_price is {self.handover_price}; it is a share of the future: give 0 to 1")
 
 
+def parts_of(config: OnlineConfig, bundle: OfflineBundle, envs: Any, generator: torch.Generator) -> Parts:
+    """What a method is built from in a run of ``config``; ``generator`` is the gate's."""
+    return Parts(
+        bundle,
+        bundle.policy,
+        envs,
+        config.gate,
+        config.controls,
+        generator,
+        config.handover_price,
+        config.constraint,
+        config.mppi,
+    )
+
+
 def run(config: OnlineConfig) -> Path:
     """Train until ``config.steps``; an interrupted run continues, a finished one is left alone."""
     session = Session(config)
@@ -104,9 +116,11 @@ class Session:
         self.envs = make_vector(config.task, config.num_envs)
         self.evaluation_envs = make_vector(config.task, min(config.num_envs, config.evaluation_episodes) or 1)
         self.evaluation_noise = torch.Generator()
-        parts = self._parts(self.envs, torch.Generator().manual_seed(config.seed + 2))
+        parts = parts_of(config, self.bundle, self.envs, torch.Generator().manual_seed(config.seed + 2))
         router, objective = self.method.router(parts), self.method.objective(parts)
-        self.evaluation_router = self.method.router(self._parts(self.evaluation_envs, self.evaluation_noise))
+        self.evaluation_router = self.method.router(
+            parts_of(config, self.bundle, self.evaluation_envs, self.evaluation_noise)
+        )
         threshold = float("inf") if router.gate is None else router.gate.threshold
         claim(config.out, config, extendable=("steps",))
         torch.manual_seed(config.seed)
@@ -121,12 +135,6 @@ class Session:
         self.evaluated_at = -1
         self.update_seconds, self.earlier_seconds, self.started = 0.0, 0.0, time.perf_counter()
         self._resume()
-
-    def _parts(self, envs: Any, generator: torch.Generator) -> Parts:
-        cfg = self.config
-        return Parts(
-            self.bundle, self.policy, envs, cfg.gate, cfg.controls, generator, cfg.handover_price, cfg.constraint, cfg.mppi
-        )
 
     def _resume(self) -> None:
         state = checkpoint.load_latest(self.config.out / "checkpoints")
@@ -234,23 +242,3 @@ class Session:
             "update_seconds": self.update_seconds,
         }
         checkpoint.save(self.config.out / "checkpoints", self.actor.steps, state)
-
-
-def load_agent(folder: Path) -> Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
-    """The task policy of a run's newest checkpoint: observation in, mean action out."""
-    from farl import configuration
-
-    if not (folder / "config.yaml").exists():
-        raise UserError(f"{folder} is not a run directory (no config.yaml)")
-    config = configuration.read(OnlineConfig, folder / "config.yaml")
-    bundle = OfflineBundle.load(config.bundle, config.task)
-    state = checkpoint.load_latest(folder / "checkpoints")
-    if state is None:
-        raise UserError(f"{folder} has no checkpoint yet; let the run reach its first one")
-    bundle.policy.load_state_dict(state["learner"]["policy"])
-
-    def act(obs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        action: np.ndarray[Any, Any] = bundle.policy.act(torch.from_numpy(obs).float()[None])[0].clamp(-1, 1).numpy()
-        return action
-
-    return act

@@ -12,7 +12,8 @@ from farl.algorithms.gate import GateConfig
 from farl.environments import TaskConfig
 from farl.errors import UserError
 from farl.offline.bundle import OfflineBundle
-from farl.online.run import load_agent, run
+from farl.online.run import run
+from farl.online.trained import load_agent
 from method import cliff
 
 
