@@ -201,6 +201,20 @@ def _report(argv: list[str]) -> int:
     return 0
 
 
+def _diagnose(argv: list[str]) -> int:
+    count = next((place for place, word in enumerate(argv) if word.startswith("-")), len(argv))
+    from farl.configuration import load
+    from farl.diagnosis.diagnose import DiagnoseConfig, describe, diagnose, runs_in
+
+    about = f"{_VERBS['diagnose'][0]}\n\nShort form: farl diagnose RUN_OR_STUDY [...] [--flag value ...]"
+    config = load(DiagnoseConfig, argv[count:], "farl diagnose", about)
+    if count == 0:
+        raise UserError("something is missing; usage: farl diagnose RUN_OR_STUDY [...]")
+    for run in runs_in([Path(word) for word in argv[:count]]):
+        print(describe(run, diagnose(run, config)))
+    return 0
+
+
 def _brief_usage(usage: str, verb: str, argv: list[str]) -> int:
     """The help of a verb without flags; anything else is a mistake."""
     if argv not in (["-h"], ["--help"]):
@@ -244,5 +258,6 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "offline": ("Learn task policy, recovery policy, world model and gate from demonstrations: one bundle.", _offline),
     "online": ("Fine-tune the task policy, with the gate deciding who acts: one run.", _online),
     "compare": ("Tasks x methods x seeds, then one HTML report: the main job.", _compare),
+    "diagnose": ("Say which part let each failure of a run happen, trying other actions in the simulator.", _diagnose),
     "report": ("Write the report of a study again.", _report),
 }

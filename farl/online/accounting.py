@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from farl.algorithms.calibration import CalibrationConfig
 from farl.offline.collecting import outcome_of
+from farl.online.reliability import RiskHistogram
 from farl.types import Cause
 
 LOOKBACK = 10
 """agent steps before a failure in which a closed gate counts as having seen it coming"""
+WARNING = (CalibrationConfig.min_lead, CalibrationConfig.max_lead)
+"""agent steps before a failure between which a high risk counts as a warning in time, as in calibration"""
 
 
 @dataclass
@@ -26,6 +30,8 @@ class EpisodeRecord:
     failing_steps: int = 0
     first_failure: int | None = None
     failure_type: str = ""
+    failure_detail: str | None = None
+    """what the environment says may have made the failure; None where it says nothing"""
     cause: Cause | None = None
     gated: list[bool] = field(default_factory=list)
     risks: list[float] = field(default_factory=list)
@@ -33,7 +39,14 @@ class EpisodeRecord:
     failures: list[bool] = field(default_factory=list)
 
     def add(
-        self, reward: float, failure: bool, failure_type: str, gated: bool, risk: float, action: NDArray[np.float32]
+        self,
+        reward: float,
+        failure: bool,
+        failure_type: str,
+        gated: bool,
+        risk: float,
+        action: NDArray[np.float32],
+        failure_detail: str | None = None,
     ) -> None:
         """Account for one step."""
         self.gated.append(gated)
@@ -41,7 +54,7 @@ class EpisodeRecord:
         self.actions.append(action)
         self.failures.append(failure)
         if failure and self.first_failure is None:
-            self.first_failure, self.failure_type = self.length, failure_type
+            self.first_failure, self.failure_type, self.failure_detail = self.length, failure_type, failure_detail
             self.cause = cause_of(self.gated)
         self.failing_steps += int(failure)
         self.length += 1
@@ -54,6 +67,20 @@ class EpisodeRecord:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> EpisodeRecord:
         return cls(**{**state, "actions": list(state["actions"])})
+
+    @property
+    def warning(self) -> float | None:
+        """The largest risk shown early enough before the first failure; None where none was or could be."""
+        nearest, farthest = WARNING
+        if self.first_failure is None:
+            return None
+        early = self.risks[max(0, self.first_failure - farthest) : max(0, self.first_failure - nearest + 1)]
+        return max((risk for risk in early if np.isfinite(risk)), default=None)
+
+    @property
+    def lead(self) -> int | None:
+        """Agent steps from recovery's last takeover to the first failure; None where it did not act within the look-back."""
+        return None if self.first_failure is None else lead_of(self.gated[: self.first_failure + 1])
 
     @property
     def bursts(self) -> list[int]:
@@ -79,6 +106,20 @@ def cause_of(gated: list[bool]) -> Cause:
     return "late" if any(gated[-LOOKBACK:]) else "ungated"
 
 
+def lead_of(gated: list[bool]) -> int | None:
+    """Agent steps between the start of the last burst and the last of these steps, on which the failure came.
+
+    0 where recovery took over on the very step that violated; None where it did not act within the look-back.
+    """
+    recent = [step for step in range(max(0, len(gated) - LOOKBACK), len(gated)) if gated[step]]
+    if not recent:
+        return None
+    start = recent[-1]
+    while start > 0 and gated[start - 1]:
+        start -= 1
+    return len(gated) - 1 - start
+
+
 @dataclass
 class Ledger:
     """Totals of training episodes; evaluation never touches it."""
@@ -91,6 +132,8 @@ class Ledger:
     """episodes with at least one violating step"""
     recent: deque[tuple[bool, bool, float, int]] = field(default_factory=lambda: deque(maxlen=100))
     """(success, failed, return, length) of the last hundred episodes"""
+    reliability: RiskHistogram = field(default_factory=RiskHistogram)
+    """predicted risk against failures that came, on steps of the task policy"""
 
     def close(self, record: EpisodeRecord, terminated: bool, success: bool) -> dict[str, Any]:
         """Count a finished episode and return its line for ``episodes.jsonl``."""
@@ -102,6 +145,7 @@ class Ledger:
         self.terminal_failures += outcome == "failure"
         self.failures += failed
         self.recent.append((outcome == "success", failed, record.total_reward, record.length))
+        self.reliability.add(record.risks, record.gated, record.first_failure)
         self.check()
         finite = [r for r in record.risks if np.isfinite(r)]
         return {
@@ -114,7 +158,10 @@ class Ledger:
             "failing_steps": record.failing_steps,
             "first_failure": record.first_failure,
             "failure_type": record.failure_type,
+            "failure_detail": record.failure_detail,
             "cause": record.cause,
+            "lead": record.lead,
+            "warning": record.warning,
             "gated_steps": sum(record.gated),
             "bursts": record.bursts,
             "risk_max": max(finite, default=0.0),
@@ -128,7 +175,7 @@ class Ledger:
         if not self.terminal_failures <= self.failures <= self.episodes:
             raise AssertionError(f"failures do not add up: {self}")
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, Any]:
         """Totals, and rates over the last hundred episodes."""
         count = max(len(self.recent), 1)
         success, failed, returns, lengths = zip(*self.recent, strict=True) if self.recent else ((0,),) * 4
@@ -140,11 +187,16 @@ class Ledger:
             "failure_rate": sum(failed) / count,
             "return_mean": sum(returns) / count,
             "length_mean": sum(lengths) / count,
+            "reliability": self.reliability.rows(),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "recent": list(self.recent)}
+        return {**self.__dict__, "recent": list(self.recent), "reliability": self.reliability.counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        self.recent = deque(map(tuple, state.pop("recent")), maxlen=100)
+        if "reliability" in state:   # checkpoints are older than it
+            self.reliability.counts = np.array(state.pop("reliability"))
         for name, value in state.items():
-            setattr(self, name, deque(map(tuple, value), maxlen=100) if name == "recent" else value)
+            setattr(self, name, value)

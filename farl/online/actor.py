@@ -116,9 +116,11 @@ class Actor:
     ) -> None:
         success = column(info, "success", len(action), 0.0)
         kinds = info.get("failure_type", [""] * len(action))
+        details = info.get("failure_detail", [None] * len(action))
         risk, gated = decision.risk.tolist(), decision.gated.tolist()
         for i, record in enumerate(self.records):
-            record.add(float(reward[i]), bool(failure[i]), str(kinds[i]), gated[i], risk[i], action[i])
+            detail = None if details[i] is None else str(details[i])
+            record.add(float(reward[i]), bool(failure[i]), str(kinds[i]), gated[i], risk[i], action[i], detail)
             if terminated[i] or truncated[i]:
                 line = self.ledger.close(record, bool(terminated[i]), bool(success[i]))
                 gate = self.router.gate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from farl.errors import UserError
 from farl.files import write_bytes
@@ -18,9 +20,11 @@ from farl.online.accounting import EpisodeRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-STREAMS = ("metrics", "episodes", "evaluations")
+STREAMS = ("metrics", "episodes", "evaluations", "failures")
 FIRST_CLIP = 1000
 """agent steps after which the first clip of a kind is kept; the next one when the step count has doubled, and so on"""
+KEPT_FAILURES = 512
+"""failing episodes kept in full; after that every second one, and after every doubling half as many"""
 
 
 class Recorder:
@@ -32,6 +36,8 @@ class Recorder:
         """lines written to each stream so far"""
         self.next_clip = {"failure": FIRST_CLIP, "recovery": FIRST_CLIP}
         """agent steps from which the next clip of a kind is kept"""
+        self.failures = 0
+        """failing episodes seen so far"""
         self._files: dict[str, IO[bytes]] = {}
 
     @cached_property
@@ -80,11 +86,31 @@ class Recorder:
     def episode(self, record: EpisodeRecord, line: dict[str, Any]) -> None:
         """A finished training episode; failures and recoveries are kept as clips, early ones densely and late ones too."""
         self.write("episodes", line)
+        if line["failed"]:
+            self._failure(record, line)
         recovered = not line["failed"] and line["gated_steps"] >= 3 and line["outcome"] == "success"
         kind = "failure" if line["failed"] else "recovery" if recovered else None
         if kind and line["end_step"] >= self.next_clip[kind]:
             self.next_clip[kind] = 2 * line["end_step"]
             self._clip(record, line, kind)
+
+    def _failure(self, record: EpisodeRecord, line: dict[str, Any]) -> None:
+        """What is needed to play a failing episode again up to its first failure."""
+        if is_kept(self.failures):
+            stop = line["first_failure"] + 1
+            self.write(
+                "failures",
+                {
+                    "episode": line["episode"],
+                    "seed": record.seed,
+                    "first_failure": line["first_failure"],
+                    "gated": "".join("01"[gated] for gated in record.gated[:stop]),
+                    "shape": [stop, *record.actions[0].shape],
+                    "actions": encode_floats(np.stack(record.actions[:stop])),
+                    "risk": encode_floats(np.array(record.risks[:stop])),
+                },
+            )
+        self.failures += 1
 
     def _clip(self, record: EpisodeRecord, line: dict[str, Any], kind: str) -> None:
         buffer = io.BytesIO()
@@ -105,10 +131,11 @@ class Recorder:
         self._board.flush()  # type: ignore[no-untyped-call]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"lines": dict(self.lines), "next_clip": dict(self.next_clip)}
+        return {"lines": dict(self.lines), "next_clip": dict(self.next_clip), "failures": self.failures}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lines, self.next_clip = dict(state["lines"]), dict(state["next_clip"])
+        self.lines = {**dict.fromkeys(STREAMS, 0), **state["lines"]}   # checkpoints are older than some streams
+        self.next_clip, self.failures = dict(state["next_clip"]), state.get("failures", 0)
 
     def close_files(self) -> None:
         for file in self._files.values():
@@ -118,3 +145,18 @@ class Recorder:
     def close(self) -> None:
         self.close_files()
         self._board.close()  # type: ignore[no-untyped-call]
+
+
+def is_kept(failure: int) -> bool:
+    """Whether the failing episode of this number, from 0, is kept for replay: all at first, then ever fewer."""
+    return failure % (1 << (failure // KEPT_FAILURES).bit_length()) == 0
+
+
+def encode_floats(values: NDArray[Any]) -> str:
+    """Little-endian float32 as base64 text; ``decode_floats`` reads it."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode("ascii")
+
+
+def decode_floats(text: str, *shape: int) -> NDArray[np.float32]:
+    """The array of ``shape`` that ``encode_floats`` was given, as float32."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f4").reshape(shape).astype(np.float32)

@@ -43,6 +43,9 @@ def run_until(config: OnlineConfig, at_step: int, monkeypatch: pytest.MonkeyPatc
 def equal_runs(one: Path, other: Path) -> None:
     assert (one / "episodes.jsonl").read_bytes() == (other / "episodes.jsonl").read_bytes()
     assert (one / "evaluations.jsonl").read_bytes() == (other / "evaluations.jsonl").read_bytes()
+    assert [(path.name, path.read_bytes()) for path in one.glob("failures.jsonl")] == [
+        (path.name, path.read_bytes()) for path in other.glob("failures.jsonl")
+    ]
     assert cliff.lines(one, "metrics", cliff.CLOCKS) == cliff.lines(other, "metrics", cliff.CLOCKS)
     assert cliff.same_weights(cliff.weights(one), cliff.weights(other))
 
@@ -113,11 +116,10 @@ def test_more_steps_continue_a_finished_run_and_keep_what_it_did(bundle_folder, 
 def test_an_infinite_threshold_is_the_baseline_bit_for_bit(bundle_folder, tmp_path):
     baseline = run(cliff.online(bundle_folder, tmp_path / "uni", method="uni-o4"))
     never = run(cliff.online(bundle_folder, tmp_path / "farl", method="farl", gate=GateConfig(threshold=float("inf"))))
-    assert cliff.lines(baseline, "episodes", ("risk_max", "risk_mean")) == cliff.lines(
-        never, "episodes", ("risk_max", "risk_mean")
-    )
+    judged = ("risk_max", "risk_mean", "warning")
+    assert cliff.lines(baseline, "episodes", judged) == cliff.lines(never, "episodes", judged)
     assert cliff.same_weights(cliff.weights(baseline), cliff.weights(never))
-    unrelated = (*cliff.CLOCKS, "risk_mean", "risk_p95")
+    unrelated = (*cliff.CLOCKS, "risk_mean", "risk_p95", "reliability")
     assert cliff.lines(baseline, "metrics", unrelated) == cliff.lines(never, "metrics", unrelated)
     assert max(line["risk_max"] for line in cliff.lines(never, "episodes")) > 0
 
