@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,11 @@ from typing import Any
 import torch
 from gymnasium.vector import VectorEnv
 
+from farl.algorithms.adaptive_threshold import AdaptiveThreshold
 from farl.algorithms.credit import CreditMode
 from farl.algorithms.critics import HoldStill, RandomCritic, SimulatorOracle, trigger_probability
 from farl.algorithms.failure_cost import ConstraintConfig, FailureCost
+from farl.algorithms.familiarity import WaryRouter
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.lagrangian import Lagrangian, PIDMultiplier
 from farl.algorithms.mppi import MPPI, MPPIConfig
@@ -28,7 +31,7 @@ from farl.environments import make_vector
 from farl.errors import UserError
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
-from farl.offline.critics import calibration_of, paper_critic, q_risk_critic
+from farl.offline.critics import calibration_of, familiarity_of, largest_risk, paper_critic, q_risk_critic
 from farl.types import FailureCritic, Policy
 
 
@@ -69,17 +72,20 @@ class Parts:
     @property
     def threshold(self) -> float:
         """The configured threshold, or the one calibrated for the world model."""
-        if self.gate.threshold is not None:
-            return self.gate.threshold
-        if self.bundle.calibration is None:
-            raise UserError("the bundle is not calibrated; give a threshold with --gate.threshold")
-        return self.bundle.calibration.threshold
+        return self.threshold_of("model")
 
     def threshold_of(self, critic: str) -> float:
-        """The configured threshold, or the one calibrated on the scores of another critic of the bundle."""
+        """The configured threshold, or the one calibrated on the scores of a critic of the bundle."""
         if self.gate.threshold is not None:
+            highest = largest_risk(self.bundle, critic)
+            if highest < self.gate.threshold < math.inf:
+                raise UserError(
+                    f"gate.threshold is {self.gate.threshold:g}, but no risk of this bundle's critic exceeds {highest:.4g}, so it "
+                    "would never gate; give less, or inf if that is what you want"
+                )
             return self.gate.threshold
-        return calibration_of(self.bundle, critic).threshold
+        calibration = calibration_of(self.bundle, critic)
+        return calibration.threshold if self.gate.miss_rate is None else calibration.threshold_for(self.gate.miss_rate)
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class Method:
     """None: no gate"""
     recovery: Callable[[Parts], Policy | CostlyPolicy] = lambda parts: parts.bundle.recovery
     threshold: Callable[[Parts], float] = lambda parts: parts.threshold
+    scores: str | None = None
+    """whose calibrated scores the threshold comes from, ``model``, ``q_risk`` or ``paper``; None where it is fixed"""
     gate: Callable[[GateConfig], GateConfig] = lambda gate: gate
     """the configured gate, or what the method makes of it"""
     credit: CreditMode = "proposed"
@@ -102,7 +110,19 @@ class Method:
         if self.critic is None:
             return Ungated()
         recovery, critic = self.recovery(parts), self.critic(parts)
-        return Router(recovery, critic, Gate(self.gate(parts.gate), self.threshold(parts), parts.envs.num_envs))
+        gate = Gate(self.gate(parts.gate), self.threshold(parts), parts.envs.num_envs)
+        if not parts.gate.unfamiliar:
+            return Router(recovery, critic, gate)
+        bundle = parts.bundle
+        limit = familiarity_of(bundle).limit(parts.gate.unfamiliar)
+        return WaryRouter(recovery, critic, gate, bundle.model, bundle.normalizer, limit)
+
+    def adaptation(self, parts: Parts, gate: Gate | None) -> AdaptiveThreshold | None:
+        """What moves the gate's threshold during a run, if anything."""
+        if gate is None or self.scores is None or not parts.gate.adapt:
+            return None
+        calibration = calibration_of(parts.bundle, self.scores)
+        return AdaptiveThreshold(gate, calibration, parts.gate.miss_rate, parts.gate.adapt)
 
 
 def imagined(parts: Parts) -> FailureCritic:
@@ -203,11 +223,12 @@ def hold_still(parts: Parts) -> Policy:
 
 
 METHODS: dict[str, Method] = {
-    "farl": Method("world-model gate with a calibrated threshold, learned recovery", critic=imagined),
+    "farl": Method("world-model gate with a calibrated threshold, learned recovery", critic=imagined, scores="model"),
     "uni-o4": Method("offline-to-online PPO without a gate (Lei et al. 2024): the baseline"),
     "farl-executed": Method(
         "farl learning from executed actions, as the paper draws it",
         critic=imagined,
+        scores="model",
         credit="executed",
         objective=uncharged,
     ),
@@ -215,6 +236,7 @@ METHODS: dict[str, Method] = {
         "the published method: latent model, plain sum, no dwell, executed actions (arXiv 2601.07821)",
         critic=as_published,
         threshold=lambda parts: parts.threshold_of("paper"),
+        scores="paper",
         gate=memoryless,
         credit="executed",
         objective=uncharged,
@@ -223,8 +245,11 @@ METHODS: dict[str, Method] = {
         "Recovery RL's Q-risk as the gate, without a model (Thananjeyan et al. 2021)",
         critic=q_risk,
         threshold=lambda parts: parts.threshold_of("q_risk"),
+        scores="q_risk",
     ),
-    "mppi": Method("farl's gate, but recovery plans in the world model (MPPI)", critic=imagined, recovery=planner),
+    "mppi": Method(
+        "farl's gate, but recovery plans in the world model (MPPI)", critic=imagined, recovery=planner, scores="model"
+    ),
     "ppo-lag": Method("no gate: PPO with a PID Lagrange multiplier on failures (Stooke et al. 2020)", objective=lagrangian),
     "p3o": Method("no gate: PPO with an exact penalty on failures above a limit (Zhang et al. 2022)", objective=p3o),
     "penalty": Method("no gate: PPO with a fixed price on the first failure of an episode", objective=penalised),
@@ -237,7 +262,14 @@ METHODS: dict[str, Method] = {
     "random-gate": Method(
         "control: hands over at random, as often as another gate", critic=random, threshold=lambda parts: 0.5
     ),
-    "gate-hold": Method("control: farl's gate, but recovery holds still", critic=imagined, recovery=hold_still),
+    "gate-hold": Method(
+        "control: farl's gate, but recovery holds still", critic=imagined, recovery=hold_still, scores="model"
+    ),
+    "watched": Method(
+        "control: uni-o4 with farl's critic looking on: what the gate would have caught",
+        critic=imagined,
+        threshold=lambda parts: math.inf,
+    ),
 }
 
 

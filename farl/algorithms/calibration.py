@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from farl.errors import UserError
 from farl.types import Episode, FailureCritic
 
 MIN_THRESHOLD = 1e-3
@@ -31,6 +32,14 @@ class CalibrationConfig:
     """agent steps before the failure at which recovery must have begun (L_min)"""
     max_lead: int = 10
     """agent steps before the failure from which a warning counts as one for it (L_max)"""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.miss_rate < 1:
+            raise ValueError(f"calibration.miss_rate is {self.miss_rate}; give a share between 0 and 1, such as 0.05")
+        if not 0 <= self.safe_quantile <= 1:
+            raise ValueError(f"calibration.safe_quantile is {self.safe_quantile}; give a quantile from 0 to 1")
+        if not 0 <= self.min_lead <= self.max_lead:
+            raise ValueError(f"calibration.min_lead {self.min_lead} must lie between 0 and max_lead {self.max_lead}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,38 @@ class Calibration:
     clean_episodes: int = 0
     reliability: list[tuple[float, float, int]] = field(default_factory=list)
     """bins of (mean predicted risk, observed frequency of a failure within the horizon, count)"""
+    miss_rate: float = math.nan
+    """rate of missed failures that ``miss_bound`` was made for (alpha)"""
+    min_lead: int = CalibrationConfig.min_lead
+    max_lead: int = CalibrationConfig.max_lead
+    """agent steps before a failure between which a warning counted"""
+    warned: list[float] = field(default_factory=list)
+    """``warnings`` of the failing episodes, ascending: with them a threshold for any other rate needs no data"""
+    safe_quantiles: list[float] = field(default_factory=list)
+    """risk of safe steps at evenly spaced quantiles from 0 to 1: what a threshold costs"""
+
+    def threshold_for(self, miss_rate: float) -> float:
+        """The largest threshold that promises at most this rate of missed failures; raises UserError where none does."""
+        if self.failing_episodes and not self.warned:
+            raise UserError(
+                "the bundle keeps no warning scores, so its threshold cannot follow gate.miss_rate: it was made before there "
+                "were any; make it again with `farl offline`, or give --gate.threshold"
+            )
+        needed, n = failures_needed(miss_rate), len(self.warned)
+        if n < needed:
+            raise UserError(
+                f"gate.miss_rate {miss_rate:g} takes {needed} failures to calibrate on and the bundle has {n}: {needed - n} more "
+                f"are needed (`farl demos --calibration-episodes {needed}` or more, then `farl offline`)"
+                + (f", or ask for {1 / (n + 1):.2g} or more" if n else "")
+            )
+        return just_below(conformal_low(np.array(self.warned), miss_rate))
+
+    def gated_when_safe(self, threshold: float) -> float:
+        """Share of the safe calibration steps with a higher risk than ``threshold``; NaN where that is not known."""
+        if not self.safe_quantiles:
+            return math.nan
+        levels = np.linspace(0, 1, len(self.safe_quantiles))
+        return 1 - float(np.interp(threshold, self.safe_quantiles, levels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; JSON has no infinity, so figures that are not finite become text."""
@@ -114,6 +155,22 @@ def conformal_low(scores: FloatArray, alpha: float) -> float:
     return float(np.sort(scores)[rank - 1]) if rank >= 1 else -math.inf
 
 
+def failures_needed(miss_rate: float) -> int:
+    """The fewest failures that can bound this rate of misses: with fewer not even the lowest warning does."""
+    n = max(math.ceil(1 / miss_rate) - 2, 0)
+    while math.floor(miss_rate * (n + 1)) < 1:
+        n += 1
+    return n
+
+
+def just_below(score: float) -> float:
+    """The next smaller number of the precision that risks have.
+
+    The gate acts *above* its threshold, so a threshold at the score itself would miss every failure that ties with it.
+    """
+    return float(np.nextafter(np.float32(score), np.float32(-np.inf)))
+
+
 def conformal_high(scores: FloatArray, alpha: float) -> float:
     """The ``ceil((1 - alpha)(n + 1))``-th smallest score: a new one is above it with probability <= alpha."""
     rank = math.ceil((1 - alpha) * (len(scores) + 1))
@@ -156,6 +213,11 @@ def warnings(scored: Sequence[ScoredEpisode], min_lead: int, max_lead: int) -> F
     return np.array(best, dtype=np.float64)
 
 
+def missed(warned: FloatArray, threshold: float) -> float:
+    """Share of failures that a gate with this threshold gives no timely warning of; NaN without any failure."""
+    return float((warned <= threshold).mean()) if len(warned) else math.nan
+
+
 def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitted: float) -> Calibration:
     """Choose the threshold and measure what it does; ``fitted`` are the probability parameters and their error.
 
@@ -164,7 +226,7 @@ def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitt
     """
     safe, failures = safe_risks(scored, config.max_lead), warnings(scored, config.min_lead, config.max_lead)
     clean = np.array([s.risk.max() for s in scored if s.onset is None])
-    miss_bound = conformal_low(failures, config.miss_rate) if len(failures) else math.inf
+    miss_bound = just_below(conformal_low(failures, config.miss_rate)) if len(failures) else math.inf
     quantile = float(np.quantile(safe, config.safe_quantile)) if len(safe) else 0.0
     # Fewer than 1 / alpha - 1 failures bound nothing (-inf); the quantile then stands alone, and acceptance says so.
     threshold = max(min(quantile, miss_bound if math.isfinite(miss_bound) else math.inf), MIN_THRESHOLD)
@@ -184,6 +246,11 @@ def calibrate(scored: Sequence[ScoredEpisode], config: CalibrationConfig, **fitt
         failing_episodes=sum(s.onset is not None for s in scored),
         clean_episodes=sum(s.onset is None for s in scored),
         reliability=_reliability(safe, soon),
+        miss_rate=config.miss_rate,
+        min_lead=config.min_lead,
+        max_lead=config.max_lead,
+        warned=np.sort(failures).tolist(),
+        safe_quantiles=np.quantile(safe, np.linspace(0, 1, 201)).tolist() if len(safe) else [],
         **fitted,  # type: ignore[arg-type]
     )
 

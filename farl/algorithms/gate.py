@@ -24,10 +24,33 @@ class GateConfig:
     """agent steps after which recovery must hand back (a recovery that gets stuck must not hold the robot for ever)"""
     cooldown: int = 5
     """agent steps the task policy then acts unhindered"""
+    miss_rate: float | None = None
+    """choose the threshold that promises at most this share of missed failures, by the bundle's conformal bound; None takes the
+    threshold as it was calibrated"""
+    adapt: float = 0.0
+    """step size with which the threshold follows the failures it misses online (adaptive conformal inference: eta); 0 keeps it"""
+    unfamiliar: float = 0.0
+    """an action is unsafe after a step that the world model predicted worse than this share of the calibration steps, such as
+    0.99; 0 asks no such question"""
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and self.threshold < 0:
+        if self.threshold is not None and not self.threshold >= 0:
             raise ValueError(f"gate.threshold is {self.threshold}; a risk is never negative, so give 0 or more")
+        if self.threshold is not None and self.miss_rate is not None:
+            raise ValueError(
+                f"gate.threshold is {self.threshold} and gate.miss_rate {self.miss_rate}: either would set the threshold; give one"
+            )
+        if self.miss_rate is not None and not 0 < self.miss_rate < 1:
+            raise ValueError(f"gate.miss_rate is {self.miss_rate}; give a share between 0 and 1, such as 0.05")
+        if not 0 <= self.adapt <= 1:
+            raise ValueError(f"gate.adapt is {self.adapt}; give a step size from 0 to 1")
+        if self.threshold is not None and self.adapt:
+            raise ValueError(
+                f"gate.adapt is {self.adapt} and gate.threshold {self.threshold}: what adapts is a promise, so give gate.miss_rate "
+                "in place of the threshold"
+            )
+        if not 0 <= self.unfamiliar < 1:
+            raise ValueError(f"gate.unfamiliar is {self.unfamiliar}; give a share of steps from 0 up to, not including, 1")
         if not 0 <= self.leave <= 1:
             raise ValueError(f"gate.leave is {self.leave}; give a share of the threshold between 0 and 1")
         if self.cooldown < 0:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from farl.algorithms.calibration import Calibration
+from farl.algorithms.familiarity import Familiarity
 from farl.algorithms.risk import RiskConfig
 from farl.environments import TaskConfig
 from farl.errors import UserError
@@ -74,6 +75,8 @@ class OfflineBundle:
     """the paper's world model, beside a state-space ``model``"""
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     """of further critics, each on its own scores: ``q_risk``, ``paper``"""
+    familiarity: Familiarity | None = None
+    """how surprising held-out steps were to ``model``"""
 
     @classmethod
     def empty(cls, task: TaskConfig, shape: Shape) -> OfflineBundle:
@@ -131,6 +134,7 @@ class OfflineBundle:
             "seed": self.seed,
             "q_risk_gamma": self.q_risk_gamma,
             "calibrations": {name: c.to_dict() for name, c in self.calibrations.items()},
+            "familiarity": None if self.familiarity is None else asdict(self.familiarity),
             "weights_sha256": _digest(path),
         }
         write_json(folder / "manifest.json", manifest)
@@ -152,6 +156,7 @@ class OfflineBundle:
                 # Bundles made before there were optional parts do not mention them.
                 q_risk_gamma=float(manifest.get("q_risk_gamma", cls.q_risk_gamma)),
                 calibrations={k: Calibration.from_dict(c) for k, c in manifest.get("calibrations", {}).items()},
+                familiarity=Familiarity(**f) if (f := manifest.get("familiarity")) else None,
             )
         except (AttributeError, KeyError, TypeError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]

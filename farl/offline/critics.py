@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from farl.algorithms.calibration import Calibration
+from farl.algorithms.familiarity import Familiarity
 from farl.algorithms.q_risk import QRisk
 from farl.algorithms.risk import ImaginedRisk
 from farl.errors import UserError
@@ -49,7 +50,28 @@ def further_critics(bundle: OfflineBundle) -> dict[str, FailureCritic]:
 
 
 def calibration_of(bundle: OfflineBundle, name: str) -> Calibration:
-    """How a further critic was calibrated; raises UserError where it was not."""
+    """How a critic was calibrated, ``model`` or a further one; raises UserError where it was not."""
+    if name == "model":
+        if bundle.calibration is None:
+            raise UserError("the bundle is not calibrated; give a threshold with --gate.threshold")
+        return bundle.calibration
     if name not in bundle.calibrations:
         raise UserError(f"the bundle holds no calibration of {name}; give a threshold with --gate.threshold")
     return bundle.calibrations[name]
+
+
+def largest_risk(bundle: OfflineBundle, name: str) -> float:
+    """What no risk of a critic exceeds: certainty, or certainty of failing on every step where failures are added up."""
+    if name == "paper" or (name == "model" and bundle.risk.accumulate == "sum"):
+        return sum(bundle.risk.gamma**step for step in range(bundle.risk.horizon + 1))
+    return 1.0
+
+
+def familiarity_of(bundle: OfflineBundle) -> Familiarity:
+    """How surprising held-out steps were to the world model; raises UserError where that was not measured."""
+    if bundle.familiarity is None:
+        raise UserError(
+            "gate.unfamiliar needs the model's surprise on held-out steps and the bundle does not keep it: make it again with "
+            "`farl offline`, or leave gate.unfamiliar at 0"
+        )
+    return bundle.familiarity

@@ -20,6 +20,7 @@ from farl.algorithms.calibration import (
     fit_probabilities,
     score,
 )
+from farl.algorithms.familiarity import familiarise
 from farl.algorithms.iql import IQLConfig, train_critics
 from farl.algorithms.latent_model_training import LatentModelConfig, train_latent_model
 from farl.algorithms.offline_ppo import OfflinePPOConfig, OfflinePPOResult, improve_offline
@@ -121,6 +122,7 @@ class _Stage:
             }
             for name in ("task", "failure", "recovery", "calibration")
         }
+        refuse_shared(self.data)
         claim(config.out, config)
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
@@ -261,12 +263,39 @@ class _Stage:
         )
         for name, other in further_critics(self.bundle).items():
             self.bundle.calibrations[name] = calibrate(score(other, episodes), self.config.calibration)
+        b = self.bundle
+        b.familiarity = familiarise(b.model, b.normalizer, episodes, self.config.calibration.max_lead)
 
     def examine(self) -> list[Check]:
         ppo = self.notes["offline PPO"]
         held_out = [e for name in ("task", "failure") for e in self.data[name]["valid"]]
         result = OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
         return examine(self.bundle, held_out, result, self.config.acceptance, self.progress)
+
+
+def refuse_shared(data: dict[str, dict[str, list[Episode]]]) -> None:
+    """Raise UserError if an episode of the calibration set, or a cut of it, is in a set that networks learn from.
+
+    Episodes are the same if their observations and actions are, up to the end of the shorter one: seeds and file names say
+    nothing about recordings made elsewhere.
+    """
+    trained: dict[bytes, list[tuple[str, Episode]]] = {}
+    for name, splits in data.items():
+        for episode in (e for episodes in splits.values() for e in episodes if name != "calibration"):
+            trained.setdefault(_beginning(episode), []).append((name, episode))
+    for episode in (e for episodes in data["calibration"].values() for e in episodes):
+        for name, other in trained.get(_beginning(episode), []):
+            n = min(len(episode), len(other))
+            if (episode.obs[:n] == other.obs[:n]).all() and (episode.actions[:n] == other.actions[:n]).all():
+                raise UserError(
+                    f"calibration.hdf5: its episode of seed {episode.seed} ({len(episode)} steps) is also in {name}.hdf5. A gate "
+                    "calibrated on what it learned from promises nothing: take it out of one of them, or make the sets with "
+                    "`farl demos`, which keeps them apart"
+                )
+
+
+def _beginning(episode: Episode) -> bytes:
+    return bytes(episode.obs[0].tobytes() + episode.actions[0].tobytes())
 
 
 def _optional_parts(config: OfflineConfig) -> tuple[str, ...]:
