@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib
@@ -13,56 +10,33 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import NDArray
 
-from farl.compare.palette import COLOURS, FAINT, GREY, INK, Colour
+from farl.compare.drawing import (
+    SIZE,
+    STYLE,
+    Array,
+    Colours,
+    Plot,
+    legend,
+    mean_curve,
+    new_axes,
+    outline,
+    percent_axis,
+    percent_tick,
+    steps_axis,
+    svg_text,
+)
+from farl.compare.palette import COLOURS, GREY, INK
 from farl.compare.published import AGENT_STEPS, PublishedRow, published_rows
 from farl.compare.records import Run
 from farl.compare.summary import CAUSES, Comparison, Estimate, MethodSummary
 
-Array = NDArray[np.float64]
-Colours = dict[str, Colour]
-
-STYLE = {
-    "svg.fonttype": "none",   # text stays text: it takes the page's font and can be searched
-    "font.family": "sans-serif",
-    "font.size": 8.5,
-    "axes.titlesize": 8.5,
-    "text.color": INK.light,
-    "axes.labelcolor": GREY.light,
-    "axes.edgecolor": FAINT.light,
-    "xtick.color": FAINT.light,
-    "ytick.color": FAINT.light,
-    "xtick.labelcolor": GREY.light,
-    "ytick.labelcolor": GREY.light,
-    "grid.color": FAINT.light,
-    "grid.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "lines.solid_capstyle": "round",
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-}
-SIZE = (5.4, 3.1)
 CAUSE_COLOURS = {"ungated": "grey", "late": "amber", "during_recovery": "purple"}
 CAUSE_WORDS = {
     "ungated": "no gate, or it stayed open",
     "late": "predicted too late",
     "during_recovery": "while recovery was acting",
 }
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure with the words around it."""
-
-    key: str
-    title: str
-    svg: str
-    caption: str
 
 
 def figures(comparison: Comparison, colours: Colours) -> dict[str, Plot]:
@@ -97,7 +71,7 @@ def _draw_all(comparison: Comparison, colours: Colours) -> Iterator[Plot]:
 
 def cumulative_failures(comparison: Comparison, colours: Colours) -> Plot | None:
     """Failure episodes so far over agent steps: thin lines are runs, the thick one is their mean."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for run in _left_out(comparison):
         ends = _failure_ends(run)
         axes.step(np.r_[0, ends, run.steps], np.r_[0, np.arange(1, len(ends) + 1), len(ends)], where="post",
@@ -109,11 +83,11 @@ def cumulative_failures(comparison: Comparison, colours: Colours) -> Plot | None
         for count in counts if len(counts) > 1 else []:
             axes.plot(grid, count, color=colour, lw=0.8, alpha=0.45, drawstyle="steps-post")
         axes.plot(grid, np.mean(counts, axis=0), color=colour, lw=2.0, label=summary.method)
-    _steps_axis(axes)
+    steps_axis(axes)
     axes.set_ylabel("failure episodes")
     axes.set_ylim(bottom=0)
-    _legend(axes)
-    return Plot("cumulative", "Failures while learning", _svg(figure, "cumulative", comparison),
+    legend(axes)
+    return Plot("cumulative", "Failures while learning", svg_text(figure, "cumulative", comparison.task),
                 "Episodes with at least one failure so far. Thin: single runs; thick: their mean.")   # fmt: skip
 
 
@@ -125,9 +99,9 @@ def success_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
     """Success rate in training."""
     figure, axes = _learning(comparison, colours, "success_rate")
     axes.set_ylabel("success rate")
-    _percent_axis(axes)
+    percent_axis(axes)
     caption = "Share of successes among the last 100 training episodes, with exploration and the method's own gate."
-    return Plot("success", "Success while learning", _svg(figure, "success", comparison), caption)
+    return Plot("success", "Success while learning", svg_text(figure, "success", comparison.task), caption)
 
 
 def return_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
@@ -138,48 +112,30 @@ def return_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
         "Sum of raw rewards, mean of the last 100 training episodes. An episode ends at success, so a quicker success can mean a "
         "smaller return: read it together with the success rate."
     )
-    return Plot("return", "Return while learning", _svg(figure, "return", comparison), caption)
+    return Plot("return", "Return while learning", svg_text(figure, "return", comparison.task), caption)
 
 
 def _learning(comparison: Comparison, colours: Colours, key: str) -> tuple[Figure, Axes]:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for run in _left_out(comparison):
         axes.plot(*run.curve(key), color=colours[run.method].light, lw=0.8, alpha=0.5, ls=":")
     for summary in comparison.methods:
-        _mean_curve(axes, summary.runs, key, colours[summary.method].light, summary.method)
-    _steps_axis(axes)
-    _legend(axes)
+        mean_curve(axes, summary.runs, key, colours[summary.method].light, summary.method)
+    steps_axis(axes)
+    legend(axes)
     return figure, axes
-
-
-def _mean_curve(axes: Axes, runs: Sequence[Run], key: str, colour: str, label: str) -> None:
-    curves = [curve for run in runs if len((curve := run.curve(key))[0])]
-    if not curves:
-        return
-    grid = np.unique(np.concatenate([steps for steps, _ in curves]))
-    grid = grid[(grid >= max(steps[0] for steps, _ in curves)) & (grid <= min(steps[-1] for steps, _ in curves))]
-    if len(curves) > 1:
-        for steps, values in curves:
-            axes.plot(steps, values, color=colour, lw=0.8, alpha=0.45)
-    axes.plot(
-        grid,
-        np.mean([np.interp(grid, steps, values) for steps, values in curves], axis=0),
-        color=colour,
-        lw=2.0,
-        label=label,
-    )
 
 
 def evaluated_success(comparison: Comparison, colours: Colours) -> Plot | None:
     """Success rate of the evaluations, with the gate on and off."""
     figure, axes = _evaluations(comparison, colours, lambda row: float(row["outcome"] == "success"))
     axes.set_ylabel("success rate")
-    _percent_axis(axes)
+    percent_axis(axes)
     caption = (
         "The mean action without exploration, on fixed seeds, all runs together. Filled: gate on; hollow and dashed: gate off, "
         "which is what the task policy can do by itself."
     )
-    return _if_drawn(axes, Plot("evaluated", "Success in evaluation", _svg(figure, "evaluated", comparison), caption))
+    return _if_drawn(axes, Plot("evaluated", "Success in evaluation", svg_text(figure, "evaluated", comparison.task), caption))
 
 
 def evaluated_failures(comparison: Comparison, colours: Colours) -> Plot | None:
@@ -187,21 +143,21 @@ def evaluated_failures(comparison: Comparison, colours: Colours) -> Plot | None:
     figure, axes = _evaluations(comparison, colours, lambda row: float(row["failed"]))
     axes.set_ylabel("episodes with a failure")
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     caption = (
         "The same evaluations. A gap between hollow and filled dots at the end is safety that still depends on the gate; "
         "none is safety that the task policy has learnt."
     )
     return _if_drawn(
         axes,
-        Plot("evaluated-failures", "Failures in evaluation", _svg(figure, "evaluated-failures", comparison), caption),
+        Plot("evaluated-failures", "Failures in evaluation", svg_text(figure, "evaluated-failures", comparison.task), caption),
     )
 
 
 def _evaluations(
     comparison: Comparison, colours: Colours, measure: Callable[[dict[str, Any]], float]
 ) -> tuple[Figure, Axes]:
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for summary in comparison.methods:
         colour = colours[summary.method].light
         rows = [row for run in summary.runs for row in run.evaluations]
@@ -216,8 +172,8 @@ def _evaluations(
                     steps, means, ls=dashes, lw=1.2, marker="o", ms=4.5, mew=1.2, mfc=fill, color=colour, clip_on=False
                 )
         axes.plot([], [], color=colour, lw=2, label=summary.method)
-    _steps_axis(axes)
-    _legend(axes)
+    steps_axis(axes)
+    legend(axes)
     return figure, axes
 
 
@@ -227,7 +183,7 @@ def _if_drawn(axes: Axes, plot: Plot) -> Plot | None:
 
 def success_against_failures(comparison: Comparison, colours: Colours) -> Plot | None:
     """What success cost in failures: every run as a path through (cumulative failures, success rate)."""
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for summary in comparison.methods:
         colour = colours[summary.method].light
         for run in summary.runs:
@@ -241,9 +197,9 @@ def success_against_failures(comparison: Comparison, colours: Colours) -> Plot |
     axes.set_ylabel("success rate")
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
-    _percent_axis(axes)
-    _legend(axes)
-    return Plot("pareto", "Success against failures", _svg(figure, "pareto", comparison),
+    percent_axis(axes)
+    legend(axes)
+    return Plot("pareto", "Success against failures", svg_text(figure, "pareto", comparison.task),
                 "Each run as a path from left to right, its end a dot. Better is up and to the left: "
                 "as successful after fewer failures.")   # fmt: skip
 
@@ -271,10 +227,10 @@ def every_run(comparison: Comparison, colours: Colours) -> Plot | None:
                 (min(e.per_run) for summary in comparison.methods if (e := estimate(summary)).per_run), default=0.0
             )
             axes.set_xlim(max(0.0, lowest - 0.15), 1.01)   # one percent more or less should not look like a result
-            axes.xaxis.set_major_formatter(FuncFormatter(_percent))
+            axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
         else:
             axes.set_xlim(left=0)
-    return Plot("runs", "Every run", _svg(figure, "runs", comparison),
+    return Plot("runs", "Every run", svg_text(figure, "runs", comparison.task),
                 "A dot is a run, the bar their mean, the line its 95 % interval (from three seeds on). "
                 "Late: the last fifth of the steps.")   # fmt: skip
 
@@ -298,15 +254,15 @@ def gated_over_steps(comparison: Comparison, colours: Colours) -> Plot | None:
     gating = [summary for summary in comparison.methods if summary.gates]
     if not gating:
         return None
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for summary in gating:
-        _mean_curve(axes, summary.runs, "gated_fraction", colours[summary.method].light, summary.method)
-    _steps_axis(axes)
+        mean_curve(axes, summary.runs, "gated_fraction", colours[summary.method].light, summary.method)
+    steps_axis(axes)
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     axes.set_ylabel("agent steps under recovery")
-    _legend(axes)
-    return Plot("gated", "How often recovery acted", _svg(figure, "gated", comparison),
+    legend(axes)
+    return Plot("gated", "How often recovery acted", svg_text(figure, "gated", comparison.task),
                 "It should fall as the task policy learns to stay where recovery is not needed.")   # fmt: skip
 
 
@@ -319,17 +275,17 @@ def burst_lengths(comparison: Comparison, colours: Colours) -> Plot | None:
     bursts = {method: lengths for method, lengths in bursts.items() if lengths}
     if not bursts:
         return None
-    figure, axes = _axes()
+    figure, axes = new_axes()
     longest = max(max(lengths) for lengths in bursts.values())
     edges = np.arange(0.5, longest + 1.5, max(1, longest // 25))
     for method, lengths in bursts.items():
-        _outline(axes, np.asarray(lengths, dtype=np.float64), edges, colours[method].light, method)
+        outline(axes, np.asarray(lengths, dtype=np.float64), edges, colours[method].light, method)
     axes.set_xlabel("agent steps in a row")
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set_ylabel("share of bursts")
     axes.set_ylim(bottom=0)
-    _legend(axes)
-    return Plot("bursts", "How long recovery kept control", _svg(figure, "bursts", comparison),
+    legend(axes)
+    return Plot("bursts", "How long recovery kept control", svg_text(figure, "bursts", comparison.task),
                 "A pile at the right end is the cap on a burst: recovery was still wanted and had to let go.")   # fmt: skip
 
 
@@ -357,7 +313,7 @@ def failure_causes(comparison: Comparison, colours: Colours) -> Plot | None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("failure episodes, all runs")
     figure.legend(loc="outside upper left", ncols=1, handlelength=1.0, fontsize=8)
-    return Plot("causes", "What the gate did about each failure", _svg(figure, "causes", comparison),
+    return Plot("causes", "What the gate did about each failure", svg_text(figure, "causes", comparison.task),
                 "Stayed open: a better critic or a lower threshold would help. Too late: a longer look-ahead. "
                 "While recovery was acting: a better recovery policy.")   # fmt: skip
 
@@ -378,26 +334,18 @@ def episode_risk(comparison: Comparison, colours: Colours) -> Plot | None:
         "clean": [row["risk_max"] for row in rows if not row["failed"]],
         "failed": [row["risk_max"] for row in rows if row["failed"]],
     }
-    figure, axes = _axes()
+    figure, axes = new_axes()
     edges = np.linspace(0, max(1e-6, *(row["risk_max"] for row in rows)), 31)
     for (name, risks), colour in zip(groups.items(), (GREY.light, colours[summary.method].light), strict=True):
         if risks:
-            _outline(axes, np.asarray(risks, dtype=np.float64), edges, colour, f"{name} episodes ({len(risks):,})")
+            outline(axes, np.asarray(risks, dtype=np.float64), edges, colour, f"{name} episodes ({len(risks):,})")
     axes.set_xlabel("highest risk of the episode")
     axes.set_ylabel("share of episodes")
     axes.set_ylim(bottom=0)
-    _legend(axes)
-    return Plot("risk", f"Predicted risk ({summary.method})", _svg(figure, "risk", comparison),
+    legend(axes)
+    return Plot("risk", f"Predicted risk ({summary.method})", svg_text(figure, "risk", comparison.task),
                 "The further right the failed episodes lie of the clean ones, the better the world model tells them apart; "
                 "clean ones on the right include failures that recovery prevented.")   # fmt: skip
-
-
-def _outline(axes: Axes, values: Array, edges: Array, colour: str, label: str) -> None:
-    """A histogram as shares, so that groups of unequal size can be compared."""
-    share = np.histogram(values, edges)[0] / max(1, len(values))
-    axes.stairs(share, edges, color=colour, lw=1.6, label=label)
-    axes.stairs(share, edges, color=colour, fill=True, alpha=0.15, lw=0)
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
 
 
 # ---------------------------------------------------------------- published
@@ -408,7 +356,7 @@ def published_reduction(comparison: Comparison, colours: Colours) -> Plot | None
     published = [row for row in published_rows(comparison.task) if row.per_10k is not None]
     if not published:
         return None
-    figure, axes = _axes((SIZE[0], 2.7))
+    figure, axes = new_axes((SIZE[0], 2.7))
     for place, row in enumerate(published):
         _bar(axes, place * 0.9, row.per_10k, colours[row.method].light, row, None)
     start = 0.9 * len(published) + 0.6
@@ -421,7 +369,7 @@ def published_reduction(comparison: Comparison, colours: Colours) -> Plot | None
     axes.grid(axis="x", visible=False)
     axes.set_ylabel("failure episodes per 10,000 steps")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    return Plot("published", "Beside the published figures", _svg(figure, "published", comparison),
+    return Plot("published", "Beside the published figures", svg_text(figure, "published", comparison.task),
                 "Compare the ratio within each group, not the heights across groups.")   # fmt: skip
 
 
@@ -438,77 +386,6 @@ def _bar(
     )
 
 
-# ---------------------------------------------------------------- drawing
-
-
-def _axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots()
-
-
 def _left_out(comparison: Comparison) -> list[Run]:
     compared = {run.folder for summary in comparison.methods for run in summary.runs}
     return [run for run in comparison.all_runs if run.folder not in compared and run.steps > 0]
-
-
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        columns = max(1, min(len(labels), 72 // (max(map(len, labels)) + 7)))   # as many as fit the width
-        axes.legend(
-            handles,
-            labels,
-            loc="lower left",
-            bbox_to_anchor=(-0.02, 1.0),
-            ncols=columns,
-            handlelength=1.4,
-            borderaxespad=0.2,
-        )
-
-
-def _steps_axis(axes: Axes) -> None:
-    axes.set_xlabel("agent steps")
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-
-
-def short_count(value: float) -> str:
-    """Counts as people say them: 50k, 1.5M."""
-    for limit, unit in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:g}{unit}"
-    return f"{value:g}"
-
-
-def _percent(value: float, _: int) -> str:
-    return f"{100 * value:.3g}\u2009%"
-
-
-def _percent_axis(axes: Axes) -> None:
-    axes.set_ylim(-0.02, 1.03)
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-
-
-def _svg(figure: Figure, key: str, comparison: Comparison) -> str:
-    """SVG text without its own size, colours or shared ids: it scales with the page and follows its theme."""
-    salt = re.sub(r"\W", "-", f"{comparison.task}-{key}")
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1 role="img"', text, count=1)
-    text = re.sub(r'\bid="', f'id="{salt}-', text)   # ids are shared by all figures of a page
-    text = re.sub(r'(url\(#|href="#)', rf"\1{salt}-", text)
-    text = re.sub(r"font: ([^;\"']*?)'?sans-serif'?[^;\"]*", r"font: \1sans-serif", text)
-    for colour in COLOURS:
-        text = re.sub(colour.light, f"var(--{colour.name})", text, flags=re.IGNORECASE)
-    return text

@@ -13,7 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from farl.compare import clips
-from farl.compare.figures import Plot, figures, short_count
+from farl.compare.drawing import Plot, short_count
+from farl.compare.figures import figures
 from farl.compare.palette import COLOURS, Colour, method_colours
 from farl.compare.published import AGENT_STEPS, NOTE, SEEDS, PublishedRow, published_rows
 from farl.compare.records import Record, Run, find_runs, read_json, read_yaml
