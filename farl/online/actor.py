@@ -20,6 +20,8 @@ from farl.seeds import Purpose, episode_seed
 from farl.types import Decision
 
 OnEpisode = Callable[[EpisodeRecord, dict[str, Any]], None]
+Check = Callable[[torch.Tensor, Decision], None]
+"""looks at observations and what was decided on them before it is executed; raises what stops the run"""
 
 
 class Actor:
@@ -34,8 +36,9 @@ class Actor:
         reward_scale: float,
         seed: int,
         on_episode: OnEpisode,
+        check: Check = lambda obs, decision: None,
     ) -> None:
-        self.envs, self.task, self.policy, self.router = envs, task, policy, router
+        self.envs, self.task, self.policy, self.router, self.check = envs, task, policy, router, check
         self.reward_scale, self.seed, self.on_episode = reward_scale, seed, on_episode
         self.ledger = Ledger()
         self.explore = torch.Generator().manual_seed(seed)
@@ -61,6 +64,7 @@ class Actor:
             obs = torch.from_numpy(self.obs.copy())
             mean, proposed = self._propose(obs)
             decision = self.router.decide(obs, proposed)
+            self.check(obs, decision)
             self._record_decision(rollout, t, obs, mean, decision)
             self._execute(rollout, t, decision)
         return rollout

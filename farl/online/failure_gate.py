@@ -155,7 +155,7 @@ class _Gatekeeper:
         gate: GateConfig | None,
     ) -> None:
         bundle = bundle if isinstance(bundle, OfflineBundle) else OfflineBundle.load(Path(bundle))
-        _check_fit(bundle, *spaces, task_id)
+        check_fit(bundle, *spaces, task_id)
         follower = bundle.policy if policy is None else _Follower(bundle, policy)
         self._generator = torch.Generator().manual_seed(0)
         parts = Parts(bundle, follower, envs, gate or GateConfig(), ControlsConfig(), self._generator)
@@ -207,8 +207,8 @@ class _Follower(GaussianPolicy):
         super().__init__(bundle.normalizer, bundle.shape.act_dim, bundle.shape.exploration_std, hidden=())
         self.log_std, self._propose = bundle.policy.log_std, propose
 
-    def forward(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b act"]:
-        obs = self.normalizer.inverse(x).detach().numpy()
+    def of_features(self, features: Float[Tensor, "b features"]) -> Float[Tensor, "b act"]:
+        obs = self.normalizer.inverse(features[:, : self.normalizer.obs_dim]).detach().numpy()
         answer = _numbers(self._propose(obs), (len(obs), len(self.log_std)), "policy must return")
         return torch.tensor(answer, dtype=torch.float32)
 
@@ -236,7 +236,7 @@ def _router(method: str, parts: Parts) -> Router:
     return router
 
 
-def _check_fit(bundle: OfflineBundle, observations: Any, actions: Any, task_id: str | None) -> None:
+def check_fit(bundle: OfflineBundle, observations: Any, actions: Any, task_id: str | None) -> None:
     """Refuse a bundle that would judge something it has never seen."""
     made_for = bundle.task.id.rpartition(":")[2]
     if task_id is not None and task_id != made_for:

@@ -21,7 +21,10 @@ from farl.methods import ControlsConfig, Parts, find
 from farl.offline.bundle import OfflineBundle
 from farl.offline.evaluation import evaluate
 from farl.online import checkpoint
+from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
+from farl.online.failure_gate import check_fit
+from farl.online.finite import FiniteGuard
 from farl.online.provenance import describe_run, mark
 from farl.online.recorder import Recorder
 from farl.outputs import claim
@@ -114,6 +117,7 @@ class Session:
         self.bundle = OfflineBundle.load(config.bundle, config.task)
         self.policy, self.value = self.bundle.policy, self.bundle.value
         self.envs = make_vector(config.task, config.num_envs)
+        check_fit(self.bundle, self.envs.single_observation_space, self.envs.single_action_space, None)
         self.evaluation_envs = make_vector(config.task, min(config.num_envs, config.evaluation_episodes) or 1)
         self.evaluation_noise = torch.Generator()
         parts = parts_of(config, self.bundle, self.envs, torch.Generator().manual_seed(config.seed + 2))
@@ -121,12 +125,21 @@ class Session:
         self.evaluation_router = self.method.router(
             parts_of(config, self.bundle, self.evaluation_envs, self.evaluation_noise)
         )
+        self.adaptation = self.method.adaptation(parts, router.gate)
         threshold = float("inf") if router.gate is None else router.gate.threshold
         claim(config.out, config, extendable=("steps",))
         torch.manual_seed(config.seed)
         self.recorder = Recorder(config.out, threshold)
+        self.guard = FiniteGuard(self.bundle.networks(), config.out)
         self.actor = Actor(
-            self.envs, config.task, self.policy, router, self.bundle.reward_scale, config.seed, self.recorder.episode
+            self.envs,
+            config.task,
+            self.policy,
+            router,
+            self.bundle.reward_scale,
+            config.seed,
+            self._episode,
+            self.guard.decided,
         )
         credit = config.credit or self.method.credit
         order = torch.Generator().manual_seed(config.seed + 1)
@@ -142,6 +155,8 @@ class Session:
             self.recorder.load_state_dict(state["recorder"])
             self.actor.load_state_dict(state["actor"])
             self.learner.load_state_dict(state["learner"])
+            if self.adaptation is not None:
+                self.adaptation.load_state_dict(state["adaptation"])
             self.evaluated_at = state["evaluated_at"]
             self.update_seconds, self.earlier_seconds = state["update_seconds"], state["seconds"]
 
@@ -168,9 +183,16 @@ class Session:
         """Wall-clock time spent on this run, earlier starts included."""
         return self.earlier_seconds + time.perf_counter() - self.started
 
+    def _episode(self, record: EpisodeRecord, line: dict[str, Any]) -> None:
+        """A finished training episode: what it says about the threshold, and the files."""
+        if self.adaptation is not None:
+            self.adaptation.close(record.risks, record.first_failure)
+        self.recorder.episode(record, line)
+
     def learn(self, rollout: Rollout, done: float) -> dict[str, float]:
         start = time.perf_counter()
         losses = self.learner.update(rollout, min(done, 1.0))
+        self.guard.learned(losses)
         self.update_seconds += time.perf_counter() - start
         self.actor.policy_version = self.learner.iteration
         return losses
@@ -186,6 +208,7 @@ class Session:
             "wall_s": self.seconds(),
             **self.actor.ledger.summary(),
             "gated_fraction": float(gated.float().mean()),
+            **({} if self.adaptation is None else {"threshold": self.adaptation.gate.threshold}),
             "risk_mean": float(known.mean()) if len(known) else 0.0,
             "risk_p95": float(known.quantile(0.95)) if len(known) else 0.0,
             "unknown_risks": int(len(risk) - len(known)),
@@ -209,9 +232,10 @@ class Session:
         if self.config.evaluation_episodes == 0 or not (due or final) or self.evaluated_at == steps:
             self.evaluated_at = max(self.evaluated_at, steps if final else self.evaluated_at)
         else:
+            self._follow_threshold()
             for name, router in (("off", Ungated()), ("on", self.evaluation_router)):
-                if name == "on" and isinstance(router, Ungated):
-                    continue
+                if name == "on" and (router.gate is None or router.gate.threshold == float("inf")):
+                    continue   # nobody would ever be handed over to
                 self.evaluation_noise.manual_seed(self.config.seed + 3)
                 rows = evaluate(
                     self.evaluation_envs,
@@ -225,6 +249,11 @@ class Session:
             self.evaluated_at = steps
         if final:
             self.save()
+
+    def _follow_threshold(self) -> None:
+        """Evaluations are made behind the gate as it is now."""
+        if self.adaptation is not None and self.evaluation_router.gate is not None:
+            self.evaluation_router.gate.threshold = self.adaptation.gate.threshold
 
     def save_if_due(self) -> None:
         if self.learner.iteration % self.config.checkpoint_every == 0:
@@ -240,5 +269,6 @@ class Session:
             "evaluated_at": self.evaluated_at,
             "seconds": self.seconds(),
             "update_seconds": self.update_seconds,
+            "adaptation": None if self.adaptation is None else self.adaptation.state_dict(),
         }
         checkpoint.save(self.config.out / "checkpoints", self.actor.steps, state)
