@@ -13,6 +13,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from farl.compare import clips
+from farl.compare.diagnostic_figures import diagnostic_figures
+from farl.compare.diagnostic_table import Diagnostics, diagnose_study
 from farl.compare.drawing import Plot, short_count
 from farl.compare.figures import figures
 from farl.compare.palette import COLOURS, Colour, method_colours
@@ -53,6 +55,7 @@ class Section:
     comparison: Comparison
     headline: str
     plots: dict[str, Plot]
+    diagnostics: Diagnostics
     published: list[PublishedRow]
     acceptance: list[Acceptance]
     videos: list[Video]
@@ -93,11 +96,14 @@ def write_report(study: Path, render_clips: bool = True) -> Path:
 def _section(study: Path, runs: list[Run], config: Record, colours: dict[str, Colour], render_clips: bool) -> Section:
     task = runs[0].task
     comparison = compare_runs(task, runs, config.get("methods") or ())
+    diagnostics = diagnose_study(comparison)
+    plots = figures(comparison, colours) | diagnostic_figures(task, diagnostics, colours) if comparison.methods else {}
     videos, clip_note = _videos(runs) if render_clips else ([], "Clips were left out of this page.")
     return Section(
         comparison=comparison,
         headline=_headline(comparison),
-        plots=figures(comparison, colours) if comparison.methods else {},
+        plots=plots,
+        diagnostics=diagnostics,
         published=published_rows(task),
         acceptance=_acceptance(study / "bundles" / task),
         videos=videos,
