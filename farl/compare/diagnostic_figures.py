@@ -185,7 +185,7 @@ def lead_times(task: str, methods: Sequence[DiagnosedMethod], colours: Colours) 
     legend(axes)
     caption = (
         "Of the failures before which recovery had acted. Left of the dashed line it took over later than the "
-        f"{needed} steps it is calibrated to need; right of it the recovery policy is to blame."
+        f"{needed} steps it is calibrated to need; right of it, it had that long."
     )
     return _plot(figure, task, "diagnosis-lead", "How early the gate closed", caption)
 
@@ -196,54 +196,67 @@ def credit(task: str, methods: Sequence[DiagnosedMethod], colours: Colours) -> P
     panels = [("z_median", "standard deviations"), ("gated_grad_share", "share of gradient")]
     if not any(run.run.curve(key)[0].size for key, _ in panels for method in gating for run in method.runs):
         return None
-    figure = Figure(figsize=(SIZE[0], 4.2), layout="constrained")
-    for axes, (key, label) in zip(figure.subplots(2, 1, sharex=True), panels, strict=True):
+    figure = Figure(figsize=(SIZE[0] * 2.05, 2.4), layout="constrained")
+    for axes, (key, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         for method in gating:
             mean_curve(axes, [run.run for run in method.runs], key, colours[method.method].light, method.method)
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
         if key == "gated_grad_share":
             axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
-        else:
-            legend(axes)
-    steps_axis(axes)
+        legend(axes)
+        steps_axis(axes)
     caption = (
-        "Above: how far recovery's actions lie from the task policy's mean (median of the gated steps of an "
-        "iteration, 0 without any). Below: the part of the policy gradient that comes from gated steps."
+        "Left: how far recovery's actions lie from the task policy's mean (median of the gated steps of an "
+        "iteration, 0 without any). Right: the part of the policy gradient that comes from gated steps."
     )
     return _plot(figure, task, "diagnosis-credit", "What the learner sees of recovery", caption)
 
 
 def drift(task: str, methods: Sequence[DiagnosedMethod], colours: Colours) -> Plot | None:
     """Rates in fifths of the run."""
-    panels = [("failures", "failure episodes per 10,000 steps"), ("gated", "steps under recovery"),
-              ("missed", "realised miss rate"), ("off", "evaluated failures, gate off")]   # fmt: skip
-    figure = Figure(figsize=(SIZE[0] * 2.05, 2.5), layout="constrained")
+    panels = {
+        "failures per 10,000 steps": ("failures",),
+        "cap hits per 10,000 steps": ("caps",),
+        "steps under recovery": ("gated",),
+        "realised miss rate": ("missed",),
+        "evaluated failures": ("on", "off"),
+    }
+    figure = Figure(figsize=(SIZE[0] * 2.05, 2.4), layout="constrained")
     drawn = False
-    for axes, (measure, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, (title, measures) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
         for method in methods:
-            values = np.array(method.drift(measure))
-            if np.isfinite(values).any() and (measure != "gated" or method.gated):
-                axes.plot(np.arange(1, FIFTHS + 1), values, color=colours[method.method].light, lw=1.6, marker="o", ms=4, clip_on=False,
-                          label=method.method)   # fmt: skip
-                drawn = True
+            colour = colours[method.method].light
+            for measure in measures:
+                drawn |= _fifths_line(axes, method.drift(measure), colour, hollow=measure == "off")
         axes.set_title(title, loc="left", color=GREY.light)
-        axes.set_ylim(bottom=0)
         axes.set_xlim(0.7, FIFTHS + 0.3)
         axes.set_xticks(range(1, FIFTHS + 1))
-        axes.set_xlabel("fifth of the run")
-        if measure != "failures":
-            if measure != "gated":
-                percent_axis(axes)
+        if measures[0] in ("missed", "on"):
+            percent_axis(axes)
+        elif measures[0] == "gated":
             axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.set_ylim(bottom=0)
+    figure.supxlabel("fifth of the run", fontsize=8.5, color=GREY.light)
     if not drawn:
         return None
     caption = (
-        "In fifths of the run. A miss rate that rises while the share under recovery falls says that the critic no"
-        " longer knows where the policy goes; failures with the gate off that stay say that the policy relies on "
-        "it."
+        "A miss rate that rises while the share under recovery falls says that the critic no longer knows where the "
+        "policy goes. Evaluated failures: filled with the gate on, hollow and dashed with it off; failures that stay "
+        "with it off say that the policy relies on it."
     )
     return _plot(figure, task, "diagnosis-drift", "Drift", caption)
+
+
+def _fifths_line(axes: Axes, values: Sequence[float], colour: str, hollow: bool) -> bool:
+    """A rate in every fifth; False where none is known."""
+    known = np.array(values)
+    if not np.isfinite(known).any():
+        return False
+    fill, dashes = ("none", "--") if hollow else (colour, "-")
+    places = np.arange(1, FIFTHS + 1)[np.isfinite(known)]
+    axes.plot(places, known[np.isfinite(known)], ls=dashes, lw=1.4, marker="o", ms=4, mfc=fill, color=colour, clip_on=False)
+    return True
 
 
 def avoidable(task: str, methods: Sequence[DiagnosedMethod], colours: Colours) -> Plot | None:

@@ -10,7 +10,16 @@ import numpy as np
 from farl.compare.diagnostics import DiagnosedMethod, diagnosed_method
 from farl.compare.statistics import wilson
 from farl.compare.summary import Comparison
-from farl.diagnosis.causes import WORDS
+from farl.diagnosis.causes import WORDS, Part
+
+MEANINGS: dict[Part, str] = {
+    "no_gate": "recovery could not act at all",
+    "critic_miss": "recovery had not acted in the ten steps before",
+    "late_gate": "recovery took over with fewer steps left than it needs, or where nothing helps any more but earlier something does",
+    "handed_back": "recovery had taken over in time, and let go again",
+    "recovery_failing": "recovery had taken over in time and was acting",
+    "unavoidable": "nothing that was tried in the simulator avoids it",
+}
 
 
 @dataclass(frozen=True)
@@ -42,10 +51,11 @@ def _table(methods: Sequence[DiagnosedMethod]) -> Iterator[Measure]:
     yield Measure("Failure episodes", "all runs", tuple((f"{len(m.failing):,}", "") for m in methods))
     for part, words in WORDS.items():
         if part in seen:
-            yield Measure(words, part, tuple(_share(m.parts.count(part), len(m.parts)) for m in methods))
+            yield Measure(words.capitalize(), MEANINGS[part], tuple(_share(m.parts.count(part), len(m.parts)) for m in methods))
     details = {row["failure_detail"] for m in methods for row in m.failing if row.get("failure_detail")}
     for detail in sorted(details):
-        yield Measure(f"object: {detail}", "at the first failing step", tuple(_detail(m, detail) for m in methods))
+        cells = tuple(_detail(m, detail) for m in methods)
+        yield Measure(f"Detail: {detail}", "what the environment says of the first failing step", cells)
     if any(m.gated for m in methods):
         yield from _gate_rows(methods)
 

@@ -117,21 +117,29 @@ class DiagnosedMethod:
         return fifths
 
     def drift(self, measure: str) -> list[float]:
-        """A rate in every fifth of the steps, nan where it cannot be told: ``failures``, ``gated``, ``missed`` or ``off``."""
+        """A rate in every fifth of the steps, nan where it cannot be told.
+
+        ``failures`` and ``caps`` (hits, both per 10,000 steps), ``gated``, ``missed``, and evaluated failures with the gate ``on``
+        or ``off``.
+        """
         return [self._rate(measure, fifth) for fifth in range(FIFTHS)]
 
     def _rate(self, measure: str, fifth: int) -> float:
-        if measure == "off":
+        if measure in ("on", "off"):
             low, high = self.steps * fifth / FIFTHS, self.steps * (fifth + 1) / FIFTHS
-            rows = [row for run in self.runs for row in run.run.evaluations if row["gate"] == "off"]
+            rows = [row for run in self.runs for row in run.run.evaluations if row["gate"] == measure]
             rows = [row for row in rows if low < row["step"] <= high or (fifth == 0 and row["step"] == 0)]
             return float(np.mean([row["failed"] for row in rows])) if rows else float("nan")
         inside = [[row for row in run.run.episodes if run.fifth(row, self.steps) == fifth] for run in self.runs]
+        each = [row for rows in inside for row in rows]
+        per_10k = 1e4 / max(1.0, len(self.runs) * self.steps / FIFTHS)
         if measure == "gated":
-            return gated_fraction([row for rows in inside for row in rows])
+            return gated_fraction(each) if self.gated else float("nan")
+        if measure == "caps":
+            return per_10k * sum(row.get("cap_hits") or 0 for row in each) if self.gated else float("nan")
         failing = [[row for row in rows if row["failed"]] for rows in inside]
         if measure == "failures":
-            return 1e4 * sum(map(len, failing)) / max(1.0, len(self.runs) * self.steps / FIFTHS)
+            return per_10k * sum(map(len, failing))
         missed, told = self._missed(failing)
         return missed / told if told else float("nan")
 
