@@ -15,7 +15,7 @@ from farl.diagnosis.causes import WORDS, Part
 MEANINGS: dict[Part, str] = {
     "no_gate": "recovery could not act at all",
     "critic_miss": "recovery had not acted in the ten steps before",
-    "late_gate": "recovery took over with fewer steps left than it needs, or where nothing helps any more but earlier something does",
+    "late_gate": "recovery took over with fewer steps left than it needs, or where nothing helps any more but earlier would have",
     "handed_back": "recovery had taken over in time, and let go again",
     "recovery_failing": "recovery had taken over in time and was acting",
     "unavoidable": "nothing that was tried in the simulator avoids it",

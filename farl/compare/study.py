@@ -62,8 +62,8 @@ def compare(config: StudyConfig) -> Path:
     """
     for method in config.methods:
         methods.find(method)
-    claim(config.out, _recorded(config), EXTENDABLE)
-    with _locked(config.out):
+    claim(config.out, recorded(config), EXTENDABLE)
+    with locked(config.out):
         jobs = study_jobs(config)
         with Display(f"{config.task.name}: {', '.join(config.methods)}") as display:
             works = run_jobs(jobs, config.jobs or len(os.sched_getaffinity(0)), display)
@@ -105,13 +105,13 @@ class Folders:
 
 def _demos_job(config: StudyConfig, folders: Folders) -> Job:
     settings = dataclasses.replace(config.demos, task=config.task, out=folders.data)
-    return _job(config, "demos", "demos", settings, (), lambda: (folders.data / "demos.json").exists())
+    return job(config, "demos", "demos", settings, (), lambda: (folders.data / "demos.json").exists())
 
 
 def _offline_job(config: StudyConfig, folders: Folders, seed: int) -> Job:
     bundle = folders.bundle(seed)
     settings = dataclasses.replace(config.offline, task=config.task, data=folders.data, out=bundle, seed=seed)
-    return _job(
+    return job(
         config, f"offline seed {seed}", "offline", settings, ("demos",), lambda: (bundle / "manifest.json").exists()
     )
 
@@ -121,7 +121,7 @@ def _online_job(config: StudyConfig, folders: Folders, method: str, seed: int) -
     settings = dataclasses.replace(
         config.online, task=config.task, bundle=folders.bundle(seed), out=out, seed=seed, method=method
     )
-    return _job(
+    return job(
         config, f"{method} seed {seed}", "online", settings, (f"offline seed {seed}",), lambda: run_finished(out, steps)
     )
 
@@ -132,10 +132,10 @@ def run_finished(run: Path, steps: int) -> bool:
     return meta.get("status") == "finished" and int(meta.get("steps", 0)) >= steps
 
 
-def _job(
+def job(
     config: StudyConfig, name: str, verb: str, settings: Any, needs: tuple[str, ...], done: Callable[[], bool]
 ) -> Job:
-    """A job is a resolved configuration file and the verb that takes it."""
+    """A resolved configuration file, below the study's folder, and the verb of `farl` that takes it."""
     file = config.out / "jobs" / f"{name.replace(' ', '-')}.yaml"
     write_text(file, configuration.dump(settings))
     return Job(name, settings.out, (sys.executable, "-m", "farl", verb, str(file)), done, needs)
@@ -144,7 +144,7 @@ def _job(
 # ---------------------------------------------------------------- checks
 
 
-def _recorded(config: StudyConfig) -> StudyConfig:
+def recorded(config: StudyConfig) -> StudyConfig:
     """The study as its ``config.yaml`` records it: with the methods and seeds of earlier commands too."""
     before = read_yaml(config.out / "config.yaml")
     return dataclasses.replace(
@@ -158,7 +158,7 @@ def _recorded(config: StudyConfig) -> StudyConfig:
 
 
 @contextmanager
-def _locked(study: Path) -> Iterator[None]:
+def locked(study: Path) -> Iterator[None]:
     """Two commands must not run the same study at once."""
     with (study / ".lock").open("w") as file:
         try:

@@ -30,5 +30,17 @@ class Stateless(PointMassCliff):
         raise AttributeError("set_state")
 
 
-for _toy in (Silent, Stateless):
+class Slippery(PointMassCliff):
+    """Slides over the cliff whatever one does."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        obs, info = super().reset(seed=seed, options=options)
+        self._velocity[:] = 1.5, 0.0
+        return obs, info
+
+    def step(self, action: Any) -> Any:
+        return super().step(0 * action)
+
+
+for _toy in (Silent, Stateless, Slippery):
     gymnasium.register(f"Toys/{_toy.__name__}-v0", _toy)
