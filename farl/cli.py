@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -181,6 +182,18 @@ def _online(argv: list[str]) -> int:
     return 0
 
 
+def _predict(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.predict import PredictConfig, predict, table
+
+    about = f"{_VERBS['predict'][0]}\n\nShort form: farl predict BUNDLE [RUN ...] [--flag value ...]"
+    config = load(PredictConfig, _with_bundle(argv), "farl predict", about)
+    if config.bundle == Path():
+        raise UserError("something is missing; usage: farl predict BUNDLE [RUN ...]")
+    print(table(predict(config)))
+    return 0
+
+
 def _compare(argv: list[str]) -> int:
     from farl.compare.study import StudyConfig, compare
     from farl.configuration import load
@@ -243,6 +256,15 @@ def _with_env(argv: list[str]) -> list[str]:
     return argv
 
 
+def _with_bundle(argv: list[str]) -> list[str]:
+    """First arguments that are neither flags nor a file are a bundle and runs that began from it."""
+    folders = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    if not folders or folders[0].endswith(".yaml"):
+        return argv
+    runs = ["--runs", *folders[1:]] if folders[1:] else []
+    return ["--bundle", folders[0], *runs, *argv[len(folders) :]]
+
+
 def _full_id(env: str) -> str:
     """``FailureBench/BoundedPush-v0`` may be written without the module that registers it."""
     return f"failurebench:{env}" if env.startswith("FailureBench/") else env
@@ -257,6 +279,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "datasets": ("List the demonstrations there are, and what is wrong with a file; Minari in and out.", _datasets),
     "offline": ("Learn task policy, recovery policy, world model and gate from demonstrations: one bundle.", _offline),
     "online": ("Fine-tune the task policy, with the gate deciding who acts: one run.", _online),
+    "predict": ("Return and failure rate of a bundle's and its runs' policies, imagined in the world model.", _predict),
     "compare": ("Tasks x methods x seeds, then one HTML report: the main job.", _compare),
     "diagnose": ("Say which part let each failure of a run happen, trying other actions in the simulator.", _diagnose),
     "report": ("Write the report of a study again.", _report),

@@ -24,6 +24,7 @@ from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
 from farl.online.run import OnlineConfig
 from farl.play import PlayConfig
+from farl.predict import PredictConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
@@ -33,6 +34,7 @@ CONFIGS: dict[str, type[Any]] = {
     "demos": DemosConfig,
     "offline": OfflineConfig,
     "online": OnlineConfig,
+    "predict": PredictConfig,
     "compare": StudyConfig,
 }
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -102,6 +104,8 @@ def test_every_command_is_understood(
         rest = rest[1:]
     if verb in ("play", "check") and rest and not rest[0].startswith("-"):
         rest = ["--env", *rest]
+    if verb == "predict":
+        rest = cli._with_bundle(rest)
     if "--help" not in rest:
         configuration.load(CONFIGS[verb], rest, f"farl {verb}")
 

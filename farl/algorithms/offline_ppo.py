@@ -1,4 +1,4 @@
-"""Offline PPO, gated by off-policy evaluation in the world model (Uni-O4, Lei et al. 2024)."""
+"""Offline PPO, whose improvements count only if imagined episodes bear them out (after Uni-O4, Lei et al. 2024)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from farl.algorithms.imagined_evaluation import Estimate, ImaginedEpisodes, ImaginedEvaluation
 from farl.algorithms.objective import clipped_surrogate
 from farl.algorithms.optimisation import anneal, descend
-from farl.algorithms.risk import pessimistic
 from farl.data.batches import Transitions
 from farl.networks.policy import GaussianPolicy
 from farl.networks.value import DoubleQ, ValueFunction
-from farl.networks.world_model import WorldModel
 from farl.progress import Progress
 
 
@@ -30,51 +28,43 @@ class OfflinePPOConfig:
     clip: float = 0.2
     batch: int = 512
     check_every: int = 100
-    """updates between two off-policy evaluations"""
-    rollout: int = 10
-    """imagined agent steps of an evaluation"""
+    """updates between two evaluations in the world model"""
+    starts: int = 256
+    """imagined episodes of an evaluation"""
+    rollout: int | None = None
+    """agent steps of an imagined episode; None takes the longest of the data"""
     margin: float = 0.05
-    """relative improvement (or twice the standard error) a new policy must show to replace the old one"""
+    """relative growth of the imagined return (or twice its standard error) with which a new policy replaces the old one"""
+
+    def __post_init__(self) -> None:
+        if self.starts < 2:
+            raise ValueError(f"starts is {self.starts}; give 2 or more, so that there is a standard error")
+        if self.rollout is not None and self.rollout < 1:
+            raise ValueError(f"rollout is {self.rollout}; give 1 or more")
 
 
 @dataclass(frozen=True)
 class OfflinePPOResult:
-    """What offline PPO did: evaluation scores in order, and how many replacements were accepted."""
+    """What offline PPO did: imagined returns in order, and how many replacements were accepted."""
 
     scores: tuple[float, ...]
     accepted: int
 
 
-@torch.no_grad()
-def evaluate_in_model(
-    policy: GaussianPolicy,
-    model: WorldModel,
-    q: DoubleQ,
-    value_floor: float,
-    obs: Float[Tensor, "b obs"],
-    rollout: int,
-) -> tuple[float, float]:
-    """AM-Q: mean Q along imagined rollouts of the policy's mean action, and its standard error.
+def is_better(new: ImaginedEpisodes, old: ImaginedEpisodes, margin: float) -> bool:
+    """Whether the return grew by more than ``margin`` of itself and the failure rate did not rise, either beyond chance.
 
-    A rollout that is more likely failed than not counts ``value_floor`` from there on: dropping it would reward policies
-    that fail early at a high value.
+    Start by start, because the differences of two policies scatter much less than the policies do. Numbers that are no
+    numbers are never better.
     """
-    z = model.encode(policy.normalizer(obs))
-    alive = torch.ones(len(obs))
-    total = torch.zeros(len(obs))
-    for _ in range(rollout):
-        x = model.decode(z)
-        action = policy(x).clamp(-1, 1)
-        total += torch.where(alive > 0.5, q.smaller(x, action), torch.tensor(value_floor))
-        z, logits = model.step(z, action)
-        alive = alive * (1 - pessimistic(logits[None], 0.0)[0])
-    scores = total / rollout
-    return float(scores.mean()), float(scores.std() / len(scores) ** 0.5)
+    gain, harm = Estimate.of(new.returned - old.returned), Estimate.of(new.failed - old.failed)
+    needed = max(margin * abs(float(old.returned.mean())), 2 * gain.error)
+    return gain.mean > needed and harm.mean <= 2 * harm.error
 
 
 def improve_offline(
     policy: GaussianPolicy,
-    model: WorldModel,
+    evaluation: ImaginedEvaluation,
     q: DoubleQ,
     value: ValueFunction,
     data: Transitions,
@@ -87,22 +77,20 @@ def improve_offline(
     accepted_policy, learner = copy.deepcopy(policy), copy.deepcopy(policy)
     optimizer = torch.optim.Adam(learner.net.parameters(), config.lr)
     x = policy.normalizer(data.obs)
-    floor = float(value(x[: 4 * config.batch]).detach().amin())
-    starts = data.obs[torch.randint(len(data), (config.batch,), generator=generator)]
-    best, _ = evaluate_in_model(policy, model, q, floor, starts, config.rollout)
-    scores, accepted = [best], 0
+    best = evaluation.play(policy)
+    scores, accepted = [float(best.returned.mean())], 0
     for update in range(1, config.updates + 1):
         anneal(optimizer, (update - 1) / config.updates)
         rows = torch.randint(len(data), (config.batch,), generator=generator)
         loss = _surrogate(learner, accepted_policy, q, value, x[rows], config.clip, generator)
         descend(loss, optimizer, learner.net.parameters(), max_norm=0.5)
         if update % config.check_every == 0:
-            score, error = evaluate_in_model(learner, model, q, floor, starts, config.rollout)
-            scores.append(score)
-            if score > best + max(config.margin * abs(best), 2 * error):
-                best, accepted = score, accepted + 1
+            imagined = evaluation.play(learner)
+            scores.append(float(imagined.returned.mean()))
+            if is_better(imagined, best, config.margin):
+                best, accepted = imagined, accepted + 1
                 accepted_policy.load_state_dict(learner.state_dict())
-            progress.at(update, f"imagined value {score:.2f}, accepted {accepted}")
+            progress.at(update, f"imagined return {scores[-1]:.0f}, accepted {accepted}")
     policy.load_state_dict(accepted_policy.state_dict())
     return OfflinePPOResult(tuple(scores), accepted)
 

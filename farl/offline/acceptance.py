@@ -67,9 +67,9 @@ def examine(
         Check(
             "offline PPO",
             f"{ppo.accepted} of {max(len(ppo.scores) - 1, 0)} accepted",
-            "imagined value not lower",
+            "imagined return not lower",
             True,
-            f"imagined value {ppo.scores[0]:.2f} before, {max(ppo.scores):.2f} best",
+            f"imagined return {ppo.scores[0]:.0f} before, {max(ppo.scores):.0f} best",
         )
     )
     envs = make_vector(bundle.task, config.num_envs)

@@ -21,6 +21,7 @@ from farl.algorithms.calibration import (
     score,
 )
 from farl.algorithms.familiarity import familiarise
+from farl.algorithms.imagined_evaluation import evaluation_from
 from farl.algorithms.iql import IQLConfig, train_critics
 from farl.algorithms.latent_model_training import LatentModelConfig, train_latent_model
 from farl.algorithms.offline_ppo import OfflinePPOConfig, OfflinePPOResult, improve_offline
@@ -239,11 +240,12 @@ class _Stage:
             distil_cost_value(b.cost_value, b.q_risk, b.policy, episodes, self.config.q_risk, generator, self.progress)
 
     def improve(self) -> None:
-        b = self.bundle
-        data = self._transitions("task", "failure")
-        result = improve_offline(
-            b.policy, b.model, b.q, b.value, data, self.config.offline_ppo, self.generator, self.progress
+        b, cfg, episodes = self.bundle, self.config.offline_ppo, self._episodes("task", "failure")
+        evaluation = evaluation_from(
+            episodes, b.model, b.normalizer, b.reward_scale, starts=cfg.starts, horizon=cfg.rollout, seed=self.config.seed
         )
+        data = self._transitions("task", "failure")
+        result = improve_offline(b.policy, evaluation, b.q, b.value, data, cfg, self.generator, self.progress)
         self.notes["offline PPO"] = {"scores": list(result.scores), "accepted": result.accepted}
 
     def calibrate(self) -> None:
