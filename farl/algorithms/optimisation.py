@@ -13,9 +13,17 @@ def descend(loss: Tensor, optimizer: Optimizer, parameters: Iterable[nn.Paramete
     """Back-propagate, clip the gradient to ``max_norm``, step; returns the norm before clipping."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(list(parameters), max_norm)
+    parameters = list(parameters)
+    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if not norm <= max_norm:
+        nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     optimizer.step()
     return float(norm)
+
+
+def trained(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters an optimiser moves; quicker than asking a module for its own."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def anneal(optimizer: Optimizer, done: float) -> None:

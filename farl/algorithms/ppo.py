@@ -12,7 +12,7 @@ from torch.nn.functional import mse_loss
 from farl.algorithms.advantage import generalised_advantage, held_success
 from farl.algorithms.credit import Credit, CreditMode, assign
 from farl.algorithms.objective import Objective, Return, clipped_surrogate, standardised
-from farl.algorithms.optimisation import anneal, descend
+from farl.algorithms.optimisation import anneal, descend, trained
 from farl.algorithms.rollout import Rollout
 from farl.networks.policy import GaussianPolicy
 from farl.networks.value import ValueFunction
@@ -63,8 +63,8 @@ class PPO:
         policy.log_std.requires_grad_(config.std_lr > 0)
         if config.std_lr > 0:
             groups.append({"params": [policy.log_std], "lr": config.std_lr})
-        self.policy_optimizer = torch.optim.Adam(groups, config.lr, eps=1e-5)
-        self.value_optimizer = torch.optim.Adam(value.parameters(), config.value_lr, eps=1e-5)
+        self.policy_optimizer = torch.optim.Adam(groups, config.lr, eps=1e-5, fused=True)
+        self.value_optimizer = torch.optim.Adam(value.parameters(), config.value_lr, eps=1e-5, fused=True)
         self.iteration = 0
 
     def update(self, rollout: Rollout, done: float) -> dict[str, float]:
@@ -81,11 +81,13 @@ class PPO:
         )
         anneal(self.policy_optimizer, done)
         anneal(self.value_optimizer, done)
+        # Both networks read the same features, and the normaliser is frozen: they are computed once.
+        features = self.policy.normalizer.features(x)
         gated = rollout.gated.flatten()
         stats = {"gated_grad_share": 0.0}
         if gated.any():
-            stats = _diagnostics(self.policy, x, credit, advantage, gated, self.config.clip)
-        losses = self._epochs(x, credit, advantage, returns, ~gated)
+            stats = _diagnostics(self.policy, features, credit, advantage, gated, self.config.clip)
+        losses = self._epochs(features, credit, advantage, returns, ~gated)
         self.iteration += 1
         std = float(self.policy.std.detach().mean())
         return {"explained_variance": explained, "std": std, **stats, **losses, **figures}
@@ -104,40 +106,40 @@ class PPO:
         explained = 1 - (returns - value).var(correction=0) / returns.var(correction=0).clamp_min(1e-8)
         return advantage.flatten(), returns.flatten(), float(explained)
 
-    def _epochs(self, x: Tensor, credit: Credit, advantage: Tensor, returns: Tensor, free: Tensor) -> dict[str, float]:
-        cfg, sums, batches = self.config, {"policy_loss": 0.0, "value_loss": 0.0, "clip_fraction": 0.0}, 0
+    def _epochs(
+        self, features: Tensor, credit: Credit, advantage: Tensor, returns: Tensor, free: Tensor
+    ) -> dict[str, float]:
+        cfg, sums, batches = self.config, torch.zeros(3), 0
         kl, policy_on = 0.0, self.iteration >= self.config.warmup
         for _ in range(cfg.epochs):
             # One permutation an epoch is drawn whether or not the policy still learns: every method sees the same order.
-            for rows in torch.split(torch.randperm(len(x), generator=self.generator), cfg.batch):
-                value_loss = mse_loss(self.value(x[rows]), returns[rows])
-                descend(value_loss, self.value_optimizer, self.value.parameters(), cfg.max_grad_norm * 10)
-                sums["value_loss"] += value_loss.item()
+            order = torch.randperm(len(features), generator=self.generator)
+            columns = (features, returns, advantage, credit.action, credit.log_prob, credit.weight)
+            shuffled = [torch.split(column, cfg.batch) for column in (order, *(column[order] for column in columns))]
+            for rows, f, target, adv, action, old, weight in zip(*shuffled, strict=True):
+                value_loss = mse_loss(self.value.of_features(f), target)
+                descend(value_loss, self.value_optimizer, trained(self.value_optimizer), cfg.max_grad_norm * 10)
+                sums[1] += value_loss.detach()
                 self.objective.fit(rows)
                 batches += 1
                 if policy_on:
-                    loss, clipped = self._policy_loss(x[rows], credit, rows, advantage[rows])
-                    descend(loss, self.policy_optimizer, self.policy.parameters(), cfg.max_grad_norm)
-                    sums["policy_loss"] += loss.item()
-                    sums["clip_fraction"] += clipped
+                    log_prob = self.policy.log_prob(self.policy.of_features(f), action)
+                    loss = self.objective.loss(log_prob, old, weight, adv, rows, cfg.clip)
+                    descend(loss, self.policy_optimizer, trained(self.policy_optimizer), cfg.max_grad_norm)
+                    clipped = ((log_prob.detach() - old).exp() - 1).abs() > cfg.clip
+                    sums += torch.stack([loss.detach(), torch.zeros(()), clipped.float().mean()])
             if policy_on:
-                kl = self._divergence(x, credit, free)
+                kl = self._divergence(features, credit, free)
                 policy_on = kl <= cfg.target_kl
-        return {name: total / batches for name, total in sums.items()} | {"kl": kl}
-
-    def _policy_loss(self, x: Tensor, credit: Credit, rows: Tensor, advantage: Tensor) -> tuple[Tensor, float]:
-        weight, old = credit.weight[rows], credit.log_prob[rows]
-        log_prob = self.policy.log_prob(self.policy(x), credit.action[rows])
-        loss = self.objective.loss(log_prob, old, weight, advantage, rows, self.config.clip)
-        clipped = ((log_prob.detach() - old).exp() - 1).abs() > self.config.clip
-        return loss, float(clipped.float().mean())
+        names = ("policy_loss", "value_loss", "clip_fraction")
+        return dict(zip(names, (sums / batches).tolist(), strict=True)) | {"kl": kl}
 
     @torch.no_grad()
-    def _divergence(self, x: Tensor, credit: Credit, free: Tensor) -> float:
+    def _divergence(self, features: Tensor, credit: Credit, free: Tensor) -> float:
         """KL(old || new) estimated on ungated samples (Schulman's k3): gated ones were not drawn from the policy."""
         if not free.any():
             return 0.0
-        log_ratio = self.policy.log_prob(self.policy(x[free]), credit.action[free]) - credit.log_prob[free]
+        log_ratio = self.policy.log_prob(self.policy.of_features(features[free]), credit.action[free]) - credit.log_prob[free]
         return float((log_ratio.exp() - 1 - log_ratio).mean())
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,7 +164,7 @@ class PPO:
 
 
 def _diagnostics(
-    policy: GaussianPolicy, x: Tensor, credit: Credit, advantage: Tensor, gated: Tensor, clip: float
+    policy: GaussianPolicy, features: Tensor, credit: Credit, advantage: Tensor, gated: Tensor, clip: float
 ) -> dict[str, float]:
     """How much of the first gradient gated steps make up: a share near one means that recovery dominates learning."""
     standard = standardised(advantage)
@@ -171,8 +173,8 @@ def _diagnostics(
         if not rows.any():
             norms.append(0.0)
             continue
-        log_prob = policy.log_prob(policy(x[rows]), credit.action[rows])
+        log_prob = policy.log_prob(policy.of_features(features[rows]), credit.action[rows])
         loss = clipped_surrogate(log_prob, credit.log_prob[rows], standard[rows], clip) * credit.weight[rows]
-        gradient = torch.autograd.grad(loss.sum() / len(x), list(policy.net.parameters()))
+        gradient = torch.autograd.grad(loss.sum() / len(features), list(policy.net.parameters()))
         norms.append(float(torch.cat([g.flatten() for g in gradient]).norm()))
     return {"gated_grad_share": norms[0] / max(sum(norms), 1e-12)}

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from farl.networks.policy import GaussianPolicy
-from farl.networks.world_model import WorldModel
+from farl.networks.world_model import ObservedModel, WorldModel
 
 Accumulation = Literal["first_hit", "sum", "max"]
 
@@ -75,19 +75,33 @@ class ImaginedRisk:
     @torch.no_grad()
     def step_probabilities(self, obs: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, "h b"]:
         """Pessimistic, calibrated failure probability of each imagined step."""
-        z = self.model.encode(self.policy.normalizer(obs))
-        action = action.clamp(-1, 1)
+        z, action = self.model.encode(self.policy.normalizer(obs)), action.clamp(-1, 1)
+        logits = self._imagined(z, action)
+        return pessimistic(logits * self.scale + self.shift, self.config.pessimism)
+
+    def _imagined(self, z: Tensor, action: Tensor) -> Float[Tensor, "h k b"]:
+        """Every head's logit of every step."""
+        if isinstance(self.model, ObservedModel):
+            return self._observed(self.model, z, action)
         logits = []
         for step in range(self.config.horizon + 1):
             z, logit = self.model.step(z, action)
             logits.append(logit)
             if step < self.config.horizon:
-                action = self._act(self.model.decode(z)).clamp(-1, 1)
-        return pessimistic(torch.stack(logits) * self.scale + self.shift, self.config.pessimism)
+                action = self._explored(self.policy(self.model.decode(z)))
+        return torch.stack(logits)
 
-    def _act(self, x: Tensor) -> Tensor:
-        mean: Tensor = self.policy(x)
-        return mean if self.config.particles == 1 else self.policy.sample(mean, self.generator)
+    def _observed(self, model: ObservedModel, z: Tensor, action: Tensor) -> Float[Tensor, "h k b"]:
+        """The same for such a model: the policy reads its state, and the heads come last, for all steps together."""
+        states = [model.follow(z, action)]
+        for _ in range(self.config.horizon):
+            action = self._explored(self.policy.of_features(states[-1]))
+            states.append(model.follow(states[-1], action))
+        logits = model.failure_logits(model.decode(torch.cat(states)))
+        return logits.view(-1, len(states), len(z)).transpose(0, 1)
+
+    def _explored(self, mean: Tensor) -> Tensor:
+        return (mean if self.config.particles == 1 else self.policy.sample(mean, self.generator)).clamp(-1, 1)
 
 
 def pessimistic(logits: Float[Tensor, "h k b"], pessimism: float) -> Float[Tensor, "h b"]:

@@ -44,7 +44,11 @@ class GaussianPolicy(nn.Module):
 
     def forward(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b act"]:
         """Mean action for standardised observations."""
-        return torch.tanh(self.net(self.normalizer.features(x)))
+        return self.of_features(self.normalizer.features(x))
+
+    def of_features(self, features: Float[Tensor, "b features"]) -> Float[Tensor, "b act"]:
+        """Mean action for the features of observations, where they are known already."""
+        return torch.tanh(self.net(features))
 
     @torch.no_grad()
     def act(self, obs: Float[Tensor, "b obs"]) -> Float[Tensor, "b act"]:
@@ -56,7 +60,7 @@ class GaussianPolicy(nn.Module):
         """Log-density of raw actions."""
         std = self.std
         z = (action - mean) / std
-        return (-0.5 * z.square() - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        return -0.5 * z.square().sum(-1) - (std.log() + 0.5 * math.log(2 * math.pi)).sum()
 
     @torch.no_grad()
     def sample(self, mean: Float[Tensor, "b act"], generator: torch.Generator) -> Float[Tensor, "b act"]:

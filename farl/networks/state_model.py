@@ -70,19 +70,24 @@ class StateModel(nn.Module):
         """The next standardised observation."""
         change: Tensor = self.residual(torch.cat([z, action], dim=-1))
         clip = self._normalizer[0].clip
-        return (self._inputs(self.decode(z), action) @ self.linear + self.scale * change).clamp(-clip, clip)
+        linear = self._inputs(self.decode(z), action) @ self.linear
+        return torch.addcmul(linear, self.scale, change).clamp(-clip, clip)
+
+    def follow(self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]) -> Float[Tensor, "b features"]:
+        """The next state."""
+        return self.encode(self.predict(z, action))
 
     def advance(
         self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]
     ) -> tuple[Float[Tensor, "b features"], Float[Tensor, "b transition"]]:
         """The next state, and the transition the reward head reads."""
-        following = self.encode(self.predict(z, action))
+        following = self.follow(z, action)
         return following, torch.cat([z, action, following], dim=-1)
 
     def step(
         self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]
     ) -> tuple[Float[Tensor, "b features"], Float[Tensor, "k b"]]:
-        following = self.encode(self.predict(z, action))
+        following = self.follow(z, action)
         return following, self.failure_logits(self.decode(following))
 
     def failure_logits(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "k b"]:

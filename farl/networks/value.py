@@ -19,7 +19,11 @@ class ValueFunction(nn.Module):
         self.net = mlp([normalizer.feature_dim, *hidden, 1])
 
     def forward(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, " b"]:
-        value: Tensor = self.net(self._normalizer[0].features(x))
+        return self.of_features(self._normalizer[0].features(x))
+
+    def of_features(self, features: Float[Tensor, "b features"]) -> Float[Tensor, " b"]:
+        """V for the features of observations, where they are known already."""
+        value: Tensor = self.net(features)
         return value.squeeze(-1)
 
 

@@ -32,3 +32,19 @@ class WorldModel(Protocol):
     def reward(self, z: Float[Tensor, "b z"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
         """Expected scaled reward of the step."""
         ...
+
+
+@runtime_checkable
+class ObservedModel(WorldModel, Protocol):
+    """A world model whose state is an observation's features, and whose heads read nothing but the observation.
+
+    Its rollouts are cheaper: the policy reads the state as it is, and the heads judge all steps in one product.
+    """
+
+    def follow(self, z: Float[Tensor, "b z"], action: Float[Tensor, "b act"]) -> Float[Tensor, "b z"]:
+        """The next state alone."""
+        ...
+
+    def failure_logits(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "k b"]:
+        """Every head's logit that a step which led to ``x`` violated."""
+        ...

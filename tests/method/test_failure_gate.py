@@ -76,8 +76,8 @@ def test_it_decides_as_the_router_does(bundle):
     class Foreign(torch.nn.Module):
         normalizer = bundle.normalizer
 
-        def forward(self, x):
-            return torch.from_numpy(foreign(self.normalizer.inverse(x).numpy()))
+        def of_features(self, features):
+            return torch.from_numpy(foreign(self.normalizer.inverse(features[:, :6]).numpy()))
 
     for policy, follower in ((None, bundle.policy), (foreign, Foreign())):
         env = FailureGate(gymnasium.make(ID), bundle, policy)
