@@ -73,6 +73,10 @@ def fingerprint(trained: Trained, gate: bool, full_length: bool, episodes: int) 
     if gate:
         config = trained.config
         question |= {name: asdict(getattr(config, name)) for name in ("gate", "controls", "mppi")}
-        question |= {"method": config.method, "bundle": (config.bundle / "manifest.json").read_text()}
+        question |= {
+            "method": config.method,
+            "threshold": trained.threshold,
+            "bundle": (config.bundle / "manifest.json").read_text(),
+        }
     digest.update(json.dumps(question, sort_keys=True, default=str).encode())
     return digest.hexdigest()[:24]

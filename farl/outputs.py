@@ -20,7 +20,7 @@ def claim(folder: Path, config: Any, extendable: tuple[str, ...] = ()) -> None:
     """
     path, text = folder / "config.yaml", configuration.dump(config)
     if path.exists():
-        theirs, ours = _flat(yaml.safe_load(path.read_text()) or {}), _flat(yaml.safe_load(text))
+        theirs, ours = _flat(_completed(path, config)), _flat(yaml.safe_load(text))
         differing = [
             k for k in sorted(theirs.keys() | ours.keys()) if theirs.get(k) != ours.get(k) and k not in extendable
         ]
@@ -34,6 +34,14 @@ def claim(folder: Path, config: Any, extendable: tuple[str, ...] = ()) -> None:
     elif folder.is_dir() and any(p.name not in ("progress.json", "log.txt") for p in folder.iterdir()):
         raise UserError(f"{folder} is not empty and holds no config.yaml of ours; choose another --out")
     write_text(path, text)
+
+
+def _completed(path: Path, config: Any) -> Any:
+    """The record, with their defaults for settings that there were none of when it was written."""
+    try:
+        return yaml.safe_load(configuration.dump(configuration.read(type(config), path)))
+    except UserError:   # of another kind of folder, or with settings that are gone: compared as it stands
+        return yaml.safe_load(path.read_text()) or {}
 
 
 def _covers(there: Any, now: Any) -> bool:

@@ -57,21 +57,22 @@ class Check:
 def examine(
     bundle: OfflineBundle,
     held_out: Sequence[Episode],
-    ppo: OfflinePPOResult,
+    ppo: OfflinePPOResult | None,
     config: AcceptanceConfig,
     progress: Progress,
 ) -> list[Check]:
-    """Every acceptance check of the offline stage."""
+    """Every acceptance check of the offline stage; ``ppo`` is None where the policy was taken over."""
     checks = [*_gate_checks(bundle), *_model_checks(bundle, held_out)]
-    checks.append(
-        Check(
-            "offline PPO",
-            f"{ppo.accepted} of {max(len(ppo.scores) - 1, 0)} accepted",
-            "imagined return not lower",
-            True,
-            f"imagined return {ppo.scores[0]:.0f} before, {max(ppo.scores):.0f} best",
+    if ppo is not None:
+        checks.append(
+            Check(
+                "offline PPO",
+                f"{ppo.accepted} of {max(len(ppo.scores) - 1, 0)} accepted",
+                "imagined return not lower",
+                True,
+                f"imagined return {ppo.scores[0]:.0f} before, {max(ppo.scores):.0f} best",
+            )
         )
-    )
     envs = make_vector(bundle.task, config.num_envs)
     envs.reset(seed=0)
     if get_states(envs) is None:

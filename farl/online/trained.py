@@ -28,6 +28,8 @@ class Trained:
     """with the run's own task policy in it; recovery, models and calibration are those it was made with"""
     steps: int
     """agent steps behind the policy, 0 before the first update"""
+    threshold: float | None = None
+    """of its gate at that moment, which may have adapted; None where the configuration says it all"""
 
     @property
     def gates(self) -> bool:
@@ -39,7 +41,10 @@ class Trained:
         if not gate:
             return Ungated()
         generator = torch.Generator().manual_seed(self.config.seed + 3)
-        return methods.find(self.config.method).router(parts_of(self.config, self.bundle, envs, generator))
+        router = methods.find(self.config.method).router(parts_of(self.config, self.bundle, envs, generator))
+        if router.gate is not None and self.threshold is not None:
+            router.gate.threshold = self.threshold
+        return router
 
 
 def load_trained(folder: Path, start: bool = False) -> Trained:
@@ -54,7 +59,8 @@ def load_trained(folder: Path, start: bool = False) -> Trained:
     if state is None:
         raise UserError(f"{folder} has no checkpoint yet; let the run reach its first one")
     bundle.policy.load_state_dict(state["learner"]["policy"])
-    return Trained(config, bundle, int(state["actor"]["steps"]))
+    gate = state["actor"]["router"].get("gate", {})
+    return Trained(config, bundle, int(state["actor"]["steps"]), gate.get("threshold"))
 
 
 def load_agent(folder: Path) -> Callable[[NDArray[Any]], NDArray[Any]]:
