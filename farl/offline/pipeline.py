@@ -60,6 +60,10 @@ class OfflineConfig:
     """factor on rewards, the same for every value in the project"""
     model: ModelKind = "state"
     """state: residual model in observation space; latent: the paper's seven parts"""
+    model_data: tuple[str, ...] = ("task", "failure", "recovery")
+    """demonstration sets that the world models learn from"""
+    weights: Path | None = None
+    """bundle whose networks are taken over, so that only the calibration is made; None trains them"""
     bc: BCConfig = field(default_factory=BCConfig)
     recovery_bc: BCConfig = field(default_factory=lambda: BCConfig(updates=6000))
     iql: IQLConfig = field(default_factory=IQLConfig)
@@ -74,6 +78,8 @@ class OfflineConfig:
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
 
     def __post_init__(self) -> None:
+        if not self.model_data or not set(self.model_data) <= {"task", "failure", "recovery"}:
+            raise ValueError(f"model_data is {self.model_data}; give one or more of task, failure, recovery")
         for kind in dict.fromkeys((self.model, *(("latent",) if self.paper_model else ()))):
             trained = self.state_model.horizon if kind == "state" else self.latent_model.horizon
             if self.risk.horizon + 1 > trained:
@@ -92,14 +98,10 @@ def train(config: OfflineConfig) -> Path:
     if (config.out / "manifest.json").exists():
         print(f"{config.out} is complete; delete it to train again.")
         return config.out
-    stage.run("normalizer", stage.fit_normalizer)
-    stage.run("policy", stage.clone_task)
-    stage.run("critics", stage.train_critics)
-    stage.run("model", stage.train_model)
-    stage.run("offline PPO", stage.improve)
-    stage.run("recovery", stage.clone_recovery)
-    stage.run("Q-risk", stage.train_q_risk)
-    stage.run("paper model", stage.train_paper_model)
+    if config.weights is None:
+        stage.learn()
+    else:
+        stage.take_over(config.weights)
     stage.calibrate()
     checks = stage.examine()
     write_json(config.out / "acceptance.json", [dataclasses.asdict(check) for check in checks])
@@ -154,6 +156,24 @@ class _Stage:
             self.bundle.load_weights(saved["weights"])
             self.generator.set_state(saved["generator"])
             self.done, self.notes = saved["done"], saved["notes"]
+
+    def learn(self) -> None:
+        """Every network, one after the other."""
+        self.run("normalizer", self.fit_normalizer)
+        self.run("policy", self.clone_task)
+        self.run("critics", self.train_critics)
+        self.run("model", self.train_model)
+        self.run("offline PPO", self.improve)
+        self.run("recovery", self.clone_recovery)
+        self.run("Q-risk", self.train_q_risk)
+        self.run("paper model", self.train_paper_model)
+
+    def take_over(self, source: Path) -> None:
+        """Every network of another bundle; raises UserError where they do not fit this configuration."""
+        other = OfflineBundle.load(source, self.config.task)
+        if other.shape != self.bundle.shape:
+            raise UserError(f"the networks of {source} are {other.shape}, this configuration asks for {self.bundle.shape}")
+        self.bundle.load_weights(other.weights())
 
     def run(self, name: str, work: Callable[[], None]) -> None:
         """Do one stage and keep its result, unless an earlier start already did."""
@@ -216,9 +236,9 @@ class _Stage:
     def train_model(self) -> None:
         cfg, b = self.config, self.bundle
         if isinstance(b.model, StateModel):
-            episodes = self._episodes("task", "failure", "recovery")
+            episodes = self._episodes(*cfg.model_data)
             sampler = WindowSampler(episodes, cfg.state_model.horizon, cfg.reward_scale, cfg.state_model.onset_fraction)
-            data = self._transitions("task", "failure", "recovery")
+            data = self._transitions(*cfg.model_data)
             train_state_model(b.model, b.normalizer, sampler, data, cfg.state_model, self.generator, self.progress)
         elif isinstance(b.model, LatentModel):
             self._train_latent(b.model, self.generator)
@@ -229,7 +249,7 @@ class _Stage:
 
     def _train_latent(self, model: LatentModel, generator: torch.Generator) -> None:
         cfg = self.config.latent_model
-        episodes = self._episodes("task", "failure", "recovery")
+        episodes = self._episodes(*self.config.model_data)
         sampler = WindowSampler(episodes, cfg.horizon, self.config.reward_scale, cfg.onset_fraction)
         train_latent_model(model, self.bundle.normalizer, sampler, cfg, generator, self.progress)
 
@@ -269,9 +289,9 @@ class _Stage:
         b.familiarity = familiarise(b.model, b.normalizer, episodes, self.config.calibration.max_lead)
 
     def examine(self) -> list[Check]:
-        ppo = self.notes["offline PPO"]
+        ppo = self.notes.get("offline PPO")   # none where the networks were taken over
         held_out = [e for name in ("task", "failure") for e in self.data[name]["valid"]]
-        result = OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
+        result = None if ppo is None else OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
         return examine(self.bundle, held_out, result, self.config.acceptance, self.progress)
 
 
