@@ -91,7 +91,10 @@ def _episodes(steps: int, gated: bool, failure_rate: float, rng: np.random.Gener
         rows.append(
             {"episode": len(rows), "env": 0, "seed": len(rows), "end_step": step, "length": length, "return": 3.0 * length,
              "outcome": "success" if success else "timeout", "failed": failed, "failing_steps": 4 * failed, "first_failure": first,
-             "failure_type": "out_of_bounds" if failed else "", "cause": cause, "gated_steps": sum(bursts), "bursts": bursts,
+             "failure_type": "out_of_bounds" if failed else "",
+             "failure_detail": ["tipped", "", ""][len(rows) % 3] if failed else None, "cause": cause,
+             "lead": {"late": 2, "during_recovery": 7}.get(cause), "warning": risk if failed and gated else None,
+             "gated_steps": sum(bursts), "bursts": bursts,
              "cap_hits": bursts.count(20), "risk_max": risk if gated else None, "risk_mean": risk / 3 if gated else None,
              "policy_version": 0}
         )   # fmt: skip
@@ -108,7 +111,8 @@ def _metrics(steps: int, episodes: list[dict[str, Any]]) -> list[dict[str, Any]]
              "successes": sum(row["outcome"] == "success" for row in seen), "failures": sum(row["failed"] for row in seen),
              "success_rate": successes / len(recent), "failure_rate": sum(row["failed"] for row in recent) / len(recent),
              "gated_fraction": sum(row["gated_steps"] for row in recent) / sum(row["length"] for row in recent),
-             "return_mean": float(np.mean([row["return"] for row in recent])), "length_mean": 50.0}
+             "return_mean": float(np.mean([row["return"] for row in recent])), "length_mean": 50.0, "z_median": 4.0,
+             "gated_grad_share": 0.1, "reliability": [[step / 10, bin, bin, bin * step / 100] for bin in range(10)]}
         )   # fmt: skip
     return rows
 

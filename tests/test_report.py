@@ -82,6 +82,7 @@ def cells(page: Page, label: str) -> list[str]:
 def without_figures(monkeypatch):
     """For tests of the words alone: drawing is most of a page's time."""
     monkeypatch.setattr("farl.compare.report.figures", lambda comparison, colours: {})
+    monkeypatch.setattr("farl.compare.report.diagnostic_figures", lambda task, found, colours: {})
 
 
 def test_the_page_parses_stands_alone_and_has_its_figures(tmp_path):
