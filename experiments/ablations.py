@@ -13,6 +13,7 @@ weights of the common one and is calibrated anew; where the training differs, it
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -73,9 +74,9 @@ def chosen(only: Sequence[str], base: StudyConfig) -> tuple[list[str], list[str]
     return [name for name in methods if name in wanted], [name for name in variants if name in wanted]
 
 
-def variant_study(name: str, base: StudyConfig, config: Path = CONFIG) -> StudyConfig:
+def variant_study(name: str, base: StudyConfig) -> StudyConfig:
     """The study of a variant, in a folder of its own."""
-    changed = configuration.load(StudyConfig, [str(config), *VARIANTS[name].flags.split()], "experiments.ablations")
+    changed = _changed(name)
     return replace(
         base,
         out=base.out / "variants" / name,
@@ -83,6 +84,11 @@ def variant_study(name: str, base: StudyConfig, config: Path = CONFIG) -> StudyC
         offline=changed.offline,
         online=replace(changed.online, steps=base.online.steps),
     )
+
+
+@functools.cache
+def _changed(name: str) -> StudyConfig:
+    return configuration.load(StudyConfig, [str(CONFIG), *VARIANTS[name].flags.split()], "experiments.ablations")
 
 
 def _same(one: StudyConfig, other: StudyConfig) -> bool:

@@ -41,7 +41,7 @@ EVALUATED = tuple(
 )
 COLUMNS = (*KEY, *COUNTS, "evaluated_at", "evaluation_episodes", *EVALUATED, "commit", "versions", "run")
 CURVE_POINTS = 100
-CURVES = (*KEY, "agent_steps", "failure_episodes")
+CURVES = (*KEY, "agent_steps", "failure_episodes", "run")
 """``failure_episodes``: so many until 1 %, 2 %, ... 100 % of ``agent_steps``, separated by blanks"""
 
 
