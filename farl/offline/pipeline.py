@@ -269,30 +269,35 @@ class _Stage:
         self.notes["offline PPO"] = {"scores": list(result.scores), "accepted": result.accepted}
 
     def calibrate(self) -> None:
-        """Fit probabilities on one half of the held-out episodes, measure them on the other, choose the threshold on all."""
-        episodes = self.data["calibration"]["train"] + self.data["calibration"]["valid"]
-        raw = ImaginedRisk(self.bundle.model, self.bundle.policy, self.bundle.risk)
-        logit, label = _first_step(raw, episodes[::2])
-        scale, shift = fit_probabilities(logit, label)
-        held_logit, held_label = _first_step(raw, episodes[1::2])
-        error = expected_calibration_error(
-            1 / (1 + torch.exp(-torch.tensor(scale * held_logit + shift))).numpy(), held_label
-        )
-        critic = ImaginedRisk(self.bundle.model, self.bundle.policy, self.bundle.risk, scale, shift)
         self.progress.stage("calibration", 1)
-        self.bundle.calibration = calibrate(
-            score(critic, episodes), self.config.calibration, scale=scale, shift=shift, calibration_error=error
-        )
-        for name, other in further_critics(self.bundle).items():
-            self.bundle.calibrations[name] = calibrate(score(other, episodes), self.config.calibration)
-        b = self.bundle
-        b.familiarity = familiarise(b.model, b.normalizer, episodes, self.config.calibration.max_lead)
+        held_out = self.data["calibration"]["train"] + self.data["calibration"]["valid"]
+        calibrate_bundle(self.bundle, held_out, self.config.calibration)
 
     def examine(self) -> list[Check]:
         ppo = self.notes.get("offline PPO")   # none where the networks were taken over
         held_out = [e for name in ("task", "failure") for e in self.data[name]["valid"]]
         result = None if ppo is None else OfflinePPOResult(tuple(ppo["scores"]), ppo["accepted"])
         return examine(self.bundle, held_out, result, self.config.acceptance, self.progress)
+
+
+def calibrate_bundle(bundle: OfflineBundle, episodes: list[Episode], config: CalibrationConfig) -> None:
+    """Calibrate every critic of a bundle, in place, on episodes that none of its networks was trained on.
+
+    Probabilities are fitted on one half of the episodes and measured on the other; the threshold is chosen on all.
+    """
+    raw = ImaginedRisk(bundle.model, bundle.policy, bundle.risk)
+    logit, label = _first_step(raw, episodes[::2])
+    scale, shift = fit_probabilities(logit, label)
+    held_logit, held_label = _first_step(raw, episodes[1::2])
+    error = expected_calibration_error(
+        1 / (1 + torch.exp(-torch.tensor(scale * held_logit + shift))).numpy(), held_label
+    )
+    critic = ImaginedRisk(bundle.model, bundle.policy, bundle.risk, scale, shift)
+    fitted = {"scale": scale, "shift": shift, "calibration_error": error}
+    bundle.calibration = calibrate(score(critic, episodes), config, **fitted)
+    for name, other in further_critics(bundle).items():
+        bundle.calibrations[name] = calibrate(score(other, episodes), config)
+    bundle.familiarity = familiarise(bundle.model, bundle.normalizer, episodes, config.max_lead)
 
 
 def refuse_shared(data: dict[str, dict[str, list[Episode]]]) -> None:
