@@ -374,12 +374,12 @@ python -m experiments.predict_correlation BUNDLE ... --steps {chosen.steps} --ev
 
 {installed}; commit {git_commit()}.
 
-Policies of one bundle: its own, clones stopped early, and checkpoints of Uni-O4 runs from it at three learning rates. Each is
-played on the same {EPISODES} seeds under exploration noise (an episode ends on success, which is then counted as held to the
-time-out), and predicted in several ways, of which the first is `farl predict`. Intervals: 95 % by bootstrap over policies and their episodes;
-checkpoints of one run resemble each other, so they are rather too narrow. *Pairs in order*: of the pairs of
-policies whose real means differ by more than 1.96 standard errors, the share that the prediction orders rightly. What each way means is on the page
-[docs/predict.md](../docs/predict.md).
+Policies of one bundle: its own, clones stopped early, and checkpoints of Uni-O4 runs from it at three learning rates. Each
+is played on the same {EPISODES} seeds under exploration noise (an episode ends on success, which is then counted as held to
+the time-out), and predicted in several ways, of which the first is `farl predict`; [the page](../docs/predict.md) explains.
+Intervals: 95 % by bootstrap over policies and their episodes; checkpoints of one run resemble each other, so they are
+rather too narrow. *Pairs in order*: of the pairs of policies whose real means differ by more than 1.96 standard errors, the
+share that the prediction orders rightly.
 """
 
 

@@ -145,7 +145,7 @@ def _evaluation(config: PredictConfig, bundle: OfflineBundle) -> ImaginedEvaluat
 
 def _begun_at_a_reset(config: PredictConfig, bundle: OfflineBundle) -> list[Episode]:
     """Task and failure demonstrations: those of recovery begin where a failure is near."""
-    folder = config.data or _data_of(config.bundle)
+    folder = config.data or data_of(config.bundle)
     if not folder.is_dir():
         raise UserError(
             f"there is no folder '{folder}' with the demonstrations of {config.bundle}, and predictions begin where they began; "
@@ -159,8 +159,11 @@ def _begun_at_a_reset(config: PredictConfig, bundle: OfflineBundle) -> list[Epis
     ]
 
 
-def _data_of(bundle: Path) -> Path:
-    """Where a bundle's demonstrations were; read as plain YAML, since other versions have other settings."""
+def data_of(bundle: Path) -> Path:
+    """Where a bundle's demonstrations were; read as plain YAML, since other versions have other settings.
+
+    Raises UserError where the bundle does not say it.
+    """
     path = bundle / "config.yaml"
     try:
         return Path(yaml.safe_load(path.read_text())["data"])

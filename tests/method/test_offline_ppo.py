@@ -156,7 +156,9 @@ def imagined(returned, failed):
     ],
 )
 def test_better_means_more_return_and_no_more_failures_beyond_chance(returned, failed, better):
-    assert is_better(imagined(returned, failed), imagined([10.0, 20.0, 30.0, 40.0], [0.5, 0.0, 0.0, 0.5]), 0.05) is better
+    assert (
+        is_better(imagined(returned, failed), imagined([10.0, 20.0, 30.0, 40.0], [0.5, 0.0, 0.0, 0.5]), 0.05) is better
+    )
 
 
 @pytest.mark.parametrize(("setting", "value"), [("starts", 1), ("rollout", 0)])
