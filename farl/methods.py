@@ -85,7 +85,9 @@ class Parts:
                 )
             return self.gate.threshold
         calibration = calibration_of(self.bundle, critic)
-        return calibration.threshold if self.gate.miss_rate is None else calibration.threshold_for(self.gate.miss_rate)
+        if self.gate.miss_rate is None:
+            return calibration.threshold
+        return calibration.threshold_for(self.gate.miss_rate, self.gate.confidence)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,8 @@ class Method:
         if gate is None or self.scores is None or not parts.gate.adapt:
             return None
         calibration = calibration_of(parts.bundle, self.scores)
-        return AdaptiveThreshold(gate, calibration, parts.gate.miss_rate, parts.gate.adapt)
+        rate = calibration.miss_rate if parts.gate.miss_rate is None else parts.gate.miss_rate
+        return AdaptiveThreshold(gate, calibration, rate, parts.gate.confidence, parts.gate.adapt)
 
 
 def imagined(parts: Parts) -> FailureCritic:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from farl.algorithms.calibration import MIN_THRESHOLD, Calibration, just_below
+from farl.algorithms.calibration import MIN_THRESHOLD, Calibration, conformal_low, just_below
 from farl.algorithms.gate import Gate
 from farl.errors import UserError
 
@@ -27,14 +27,14 @@ class AdaptiveThreshold:
     save hand-overs.
     """
 
-    def __init__(self, gate: Gate, calibration: Calibration, miss_rate: float | None, step: float) -> None:
+    def __init__(self, gate: Gate, calibration: Calibration, miss_rate: float, confidence: float, step: float) -> None:
         if not calibration.warned:
             raise UserError(
                 "gate.adapt needs the warning scores of held-out failures and the bundle has none; make it again with "
                 "`farl offline` and failing calibration episodes, or leave gate.adapt at 0"
             )
         self.gate, self.calibration, self.step = gate, calibration, step
-        self.promise = calibration.miss_rate if miss_rate is None else miss_rate
+        self.promise, self.confidence = miss_rate, confidence
         episodes = calibration.failing_episodes + calibration.clean_episodes
         self.target = self.promise * calibration.failing_episodes / episodes
         """share of episodes that may end in a missed failure"""
@@ -56,8 +56,7 @@ class AdaptiveThreshold:
         return all(risk <= self.gate.threshold for risk in risks[max(0, onset - first) : onset - last + 1])
 
     def _threshold(self) -> float:
-        rank = math.floor(self.level * (len(self._warned) + 1))
-        bound = just_below(self._warned[rank - 1]) if rank else -math.inf
+        bound = just_below(conformal_low(self._warned, self.level, self.confidence)) if self.level else -math.inf
         return min(max(bound, MIN_THRESHOLD), self.highest)
 
     def state_dict(self) -> dict[str, Any]:

@@ -76,21 +76,22 @@ class Calibration:
     safe_quantiles: list[float] = field(default_factory=list)
     """risk of safe steps at evenly spaced quantiles from 0 to 1: what a threshold costs"""
 
-    def threshold_for(self, miss_rate: float) -> float:
+    def threshold_for(self, miss_rate: float, confidence: float = 0.0) -> float:
         """The largest threshold that promises at most this rate of missed failures; raises UserError where none does."""
         if self.failing_episodes and not self.warned:
             raise UserError(
                 "the bundle keeps no warning scores, so its threshold cannot follow gate.miss_rate: it was made before there "
                 "were any; make it again with `farl offline`, or give --gate.threshold"
             )
-        needed, n = failures_needed(miss_rate), len(self.warned)
-        if n < needed:
+        n = len(self.warned)
+        if not allowed_misses(n, miss_rate, confidence):
+            needed = failures_needed(miss_rate, confidence)
             raise UserError(
-                f"gate.miss_rate {miss_rate:g} takes {needed} failures to calibrate on and the bundle has {n}: {needed - n} more "
-                f"are needed (`farl demos --calibration-episodes {needed}` or more, then `farl offline`)"
-                + (f", or ask for {1 / (n + 1):.2g} or more" if n else "")
+                f"gate.miss_rate {miss_rate:g} with gate.confidence {confidence:g} takes {needed} failures to calibrate on and the "
+                f"bundle has {n}: {needed - n} more are needed (`farl demos --calibration-episodes {needed}` or more, then "
+                "`farl offline`), or ask for a higher rate"
             )
-        return just_below(conformal_low(np.array(self.warned), miss_rate))
+        return just_below(conformal_low(np.array(self.warned), miss_rate, confidence))
 
     def gated_when_safe(self, threshold: float) -> float:
         """Share of the safe calibration steps with a higher risk than ``threshold``; NaN where that is not known."""
@@ -149,16 +150,35 @@ def fit_probabilities(logits: FloatArray, labels: NDArray[np.bool_]) -> tuple[fl
     return (scale, shift) if scale > 0.05 else (1.0, 0.0)
 
 
-def conformal_low(scores: FloatArray, alpha: float) -> float:
-    """The ``floor(alpha (n + 1))``-th smallest score: a new exchangeable score is below it with probability <= alpha."""
-    rank = math.floor(alpha * (len(scores) + 1))
+def allowed_misses(n: int, alpha: float, confidence: float = 0.0) -> int:
+    """How many of ``n`` calibration failures, the one at the threshold included, may lie below it for a miss rate of ``alpha``.
+
+    With ``confidence`` 0 the rate holds on average over calibration sets (split conformal: ``floor(alpha (n + 1))``). Otherwise it
+    holds for that share of the sets: the miss rate of the k-th smallest score is Beta(k, n + 1 - k) distributed, which exceeds
+    ``alpha`` with the probability that a Binomial(n, alpha) is less than k (Vovk 2012, training-conditional validity).
+    """
+    if not confidence:
+        return math.floor(alpha * (n + 1))
+    below, k = 0.0, 0
+    while k < n:
+        choices = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+        below += math.exp(choices + k * math.log(alpha) + (n - k) * math.log1p(-alpha))
+        if below > 1 - confidence:
+            break
+        k += 1
+    return k
+
+
+def conformal_low(scores: FloatArray, alpha: float, confidence: float = 0.0) -> float:
+    """The ``allowed_misses``-th smallest score: a new exchangeable score is below it with probability <= alpha."""
+    rank = allowed_misses(len(scores), alpha, confidence)
     return float(np.sort(scores)[rank - 1]) if rank >= 1 else -math.inf
 
 
-def failures_needed(miss_rate: float) -> int:
+def failures_needed(miss_rate: float, confidence: float = 0.0) -> int:
     """The fewest failures that can bound this rate of misses: with fewer not even the lowest warning does."""
-    n = max(math.ceil(1 / miss_rate) - 2, 0)
-    while math.floor(miss_rate * (n + 1)) < 1:
+    n = max(math.floor(1 / miss_rate) - 2, 1)
+    while not allowed_misses(n, miss_rate, confidence):
         n += 1
     return n
 

@@ -27,6 +27,8 @@ class GateConfig:
     miss_rate: float | None = None
     """choose the threshold that promises at most this share of missed failures, by the bundle's conformal bound; None takes the
     threshold as it was calibrated"""
+    confidence: float = 0.9
+    """chance that the promise of ``miss_rate`` holds for this very bundle; 0 promises it on average over bundles"""
     adapt: float = 0.0
     """step size with which the threshold follows the failures it misses online (adaptive conformal inference: eta); 0 keeps it"""
     unfamiliar: float = 0.0
@@ -42,6 +44,8 @@ class GateConfig:
             )
         if self.miss_rate is not None and not 0 < self.miss_rate < 1:
             raise ValueError(f"gate.miss_rate is {self.miss_rate}; give a share between 0 and 1, such as 0.05")
+        if not 0 <= self.confidence < 1:
+            raise ValueError(f"gate.confidence is {self.confidence}; give a chance from 0 up to, not including, 1")
         if not 0 <= self.adapt <= 1:
             raise ValueError(f"gate.adapt is {self.adapt}; give a step size from 0 to 1")
         if self.threshold is not None and self.adapt:

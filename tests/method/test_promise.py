@@ -41,10 +41,23 @@ def scored(warned, clean=100) -> list[ScoredEpisode]:
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.3, 0.2, 0.1, 0.07, 0.05, 1 / 3, 1 / 49, 0.01])
-def test_as_many_failures_are_needed_as_make_the_lowest_score_a_bound(rate):
-    n = failures_needed(rate)
-    assert np.isfinite(conformal_low(np.arange(n, dtype=float), rate))
-    assert not np.isfinite(conformal_low(np.arange(n - 1, dtype=float), rate))
+@pytest.mark.parametrize("confidence", [0.0, 0.9])
+def test_as_many_failures_are_needed_as_make_the_lowest_score_a_bound(rate, confidence):
+    n = failures_needed(rate, confidence)
+    assert np.isfinite(conformal_low(np.arange(n, dtype=float), rate, confidence))
+    assert not np.isfinite(conformal_low(np.arange(n - 1, dtype=float), rate, confidence))
+    if confidence:  # all of n failures lie above the lowest rate-quantile with probability (1 - rate)^n
+        assert (1 - rate) ** n <= 1 - confidence < (1 - rate) ** (n - 1)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_with_confidence_nine_calibrations_in_ten_keep_the_promise_where_on_average_only_half_do(rate):
+    """Of uniform scores the share below a threshold is the threshold itself."""
+    rng = np.random.default_rng(5)
+    drawn = rng.random((4000, 100))
+    for confidence, kept in ((0.9, 0.9), (0.0, 0.5)):
+        share = np.mean([conformal_low(scores, rate, confidence) <= rate for scores in drawn])
+        assert kept - 0.01 < share < kept + 0.09
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.2])
@@ -76,8 +89,10 @@ def test_what_counts_as_missed_is_what_the_gate_lets_pass():
 
 def test_too_few_failures_say_how_many_more_are_needed():
     calibration = calibrate(scored(np.linspace(0.1, 0.9, 12)), CalibrationConfig(miss_rate=0.2))
-    with pytest.raises(UserError, match=r"takes 19 failures .* has 12: 7 more are needed .*ask for 0\.077 or more"):
+    with pytest.raises(UserError, match=r"takes 19 failures .* has 12: 7 more are needed .*ask for a higher rate"):
         calibration.threshold_for(0.05)
+    with pytest.raises(UserError, match=r"confidence 0\.9 takes 45 failures .* 33 more are needed"):
+        calibration.threshold_for(0.05, 0.9)
     assert calibration.threshold_for(0.077) < 0.1
 
 
@@ -87,7 +102,7 @@ def test_a_bundle_from_before_the_scores_were_kept_says_so_only_when_asked(bundl
     config = cliff.online(tmp_path / "bundle", tmp_path / "run", method="farl", steps=128)
     run(config)
     with pytest.raises(UserError, match=r"keeps no warning scores.*farl offline"):
-        Session(replace(config, out=tmp_path / "other", gate=GateConfig(miss_rate=0.1)))
+        Session(replace(config, out=tmp_path / "other", gate=GateConfig(miss_rate=0.3)))
     assert not (tmp_path / "other").exists()
 
 
@@ -104,7 +119,7 @@ def test_every_calibrated_critic_takes_its_threshold_from_its_own_scores(bundle_
     scores = METHODS[method].scores
     calibration = bundle.calibration if scores == "model" else bundle.calibrations[scores]
     session = Session(cliff.online(bundle_folder, tmp_path / "run", method=method, gate=GateConfig(miss_rate=0.2)))
-    assert session.actor.router.gate.threshold == calibration.threshold_for(0.2)
+    assert session.actor.router.gate.threshold == calibration.threshold_for(0.2, 0.9)
     assert missed(np.array(calibration.warned), session.actor.router.gate.threshold) <= 0.2
 
 
@@ -178,7 +193,7 @@ def test_watching_changes_nothing_and_tells_what_would_have_been_caught(bundle_f
 
 def adaptive(step=0.02, failures=100, clean=100) -> AdaptiveThreshold:
     calibration = calibrate(scored(np.linspace(0.01, 1, failures), clean), CalibrationConfig(miss_rate=0.2))
-    return AdaptiveThreshold(Gate(GateConfig(), calibration.threshold_for(0.2), 1), calibration, 0.2, step)
+    return AdaptiveThreshold(Gate(GateConfig(), calibration.threshold_for(0.2), 1), calibration, 0.2, 0.0, step)
 
 
 UNWARNED, WARNED, CLEAN = ([0.0] * 30, 25), ([0.0] * 18 + [1.0] * 12, 25), ([0.0] * 30, None)
