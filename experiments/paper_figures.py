@@ -22,6 +22,7 @@ from experiments.paper_rows import BASELINE, METHODS, TaskRows, ablated, main_ro
 from farl.compare.drawing import STYLE, short_count
 from farl.compare.palette import FAINT, GREY, INK, method_colours
 from farl.compare.published import AGENT_STEPS, SEEDS, published_rows
+from farl.errors import UserError
 from farl.files import write_atomically
 
 RESULTS = Path("results/paper")
@@ -324,11 +325,14 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=IMAGES)
     parser.add_argument("--page", type=Path, default=PAGE, help="whose generated tables are brought up to date")
     arguments = parser.parse_args()
-    for path in draw(arguments.results, arguments.images):
-        print(path)
-    if arguments.page.exists():
-        paper_tables.fill(arguments.page, read_tasks(arguments.results))
-        print(arguments.page)
+    try:
+        for path in draw(arguments.results, arguments.images):
+            print(path)
+        if arguments.page.exists():
+            paper_tables.fill(arguments.page, read_tasks(arguments.results), arguments.images)
+            print(arguments.page)
+    except UserError as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

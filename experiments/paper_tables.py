@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +26,21 @@ def begin(name: str) -> str:
     return f"<!-- {name}: made by experiments.paper_figures -->"
 
 
-def fill(page: Path, tasks: Sequence[TaskRows]) -> None:
-    """Put every table between its markers; raises UserError where a pair of markers is missing."""
+def fill(page: Path, tasks: Sequence[TaskRows], images: Path) -> None:
+    """Put figure and table between each pair of markers; raises UserError where a pair is missing."""
     text = page.read_text(encoding="utf-8")
-    for name, make in TABLES.items():
-        before, marker, rest = text.partition(begin(name))
+    for block in BLOCKS:
+        before, marker, rest = text.partition(begin(block.name))
         _, end, after = rest.partition(END)
         if not marker or not end:
-            raise UserError(f"{page} has no lines '{begin(name)}' and '{END}' to put the table between")
-        text = f"{before}{marker}\n\n{make(tasks) or 'No runs yet.'}\n\n{end}{after}"
+            raise UserError(f"{page} has no lines '{begin(block.name)}' and '{END}' to put a table between")
+        picture = images / f"{block.figure}.png"
+        shown = (
+            [f"![{block.about}]({os.path.relpath(picture, page.parent)})"] if block.figure and picture.exists() else []
+        )
+        shown += [made] if block.table is not None and (made := block.table(tasks)) else []
+        parts = [f"{before}{marker}", *(shown or ["No runs yet."]), f"{end}{after}"]
+        text = "\n\n".join(parts)
     write_text(page, text)
 
 
@@ -130,7 +138,9 @@ def _mean(values: Sequence[float], scale: float = 1) -> str:
 
 
 def _published_returns(task: str, method: str) -> str:
-    found = [row.returns for row in published_rows(task) if row.method == method and row.returns is not None]
+    """What the publication calls FARL is ``farl-paper`` here."""
+    theirs = {"farl-paper": "farl", BASELINE: BASELINE}.get(method)
+    found = [row.returns for row in published_rows(task) if row.method == theirs and row.returns is not None]
     return f"{found[0][0]:.0f} → {found[0][1]:.0f}" if found and "Hard" not in task else "-"
 
 
@@ -222,10 +232,23 @@ def relative(one: TaskRows, group: Group, steps: int) -> NDArray[np.float64]:
     return np.array([100 * ours / base for ours, base in pairs])
 
 
-TABLES: dict[str, Callable[[Sequence[TaskRows]], str]] = {
-    "failures": failures,
-    "mean reductions": mean_reductions,
-    "performance": performance,
-    "training": training,
-    "ablations": ablations,
-}
+@dataclass(frozen=True)
+class Block:
+    """What stands between a pair of markers."""
+
+    name: str
+    table: Callable[[Sequence[TaskRows]], str] | None
+    figure: str = ""
+    about: str = ""
+
+
+BLOCKS = (
+    Block("failures", failures, "results_failures", "Failure episodes in training, beside the published ones"),
+    Block("mean reductions", mean_reductions),
+    Block("curves", None, "results_curves", "Failure episodes over agent steps"),
+    Block("performance", performance, "results_returns", "Returns before and after, beside the published ones"),
+    Block("training", training),
+    Block(
+        "ablations", ablations, "results_ablations", "Every method, and farl with one setting changed, beside Uni-O4"
+    ),
+)

@@ -172,23 +172,30 @@ def test_figures_are_drawn_from_whatever_rows_there_are(study, tmp_path):
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
-def test_tables_stand_between_their_markers_and_the_rest_of_the_page_stays(study, tmp_path):
+def test_figures_and_tables_stand_between_their_markers_and_the_rest_of_the_page_stays(study, tmp_path):
     record(study, tmp_path)
-    page = tmp_path / "page.md"
-    parts = [
-        f"{name} before\n{paper_tables.begin(name)}\nold\n{paper_tables.END}\nafter" for name in paper_tables.TABLES
-    ]
-    page.write_text("\n".join(parts))
-    paper_tables.fill(page, read_tasks(tmp_path))
+    page, images, names = tmp_path / "page.md", tmp_path / "images", [block.name for block in paper_tables.BLOCKS]
+    page.write_text("\n".join(f"{name} before\n{paper_tables.begin(name)}\nold\n{paper_tables.END}" for name in names))
+    paper_figures.draw(tmp_path, images)
+    paper_tables.fill(page, read_tasks(tmp_path), images)
     text = page.read_text()
     assert "old" not in text
-    assert all(f"{name} before" in text for name in paper_tables.TABLES)
+    assert all(f"{name} before" in text for name in names)
     assert f"| {TASK} | 20,000 | 2 |" in text
-    paper_tables.fill(page, read_tasks(tmp_path))
+    assert "(images/results_curves.png)" in text
+    assert "results_returns.png" not in text  # nothing was evaluated
+    paper_tables.fill(page, read_tasks(tmp_path), images)
     assert page.read_text() == text
     page.write_text("nothing here")
     with pytest.raises(UserError, match="failures: made by"):
-        paper_tables.fill(page, [])
+        paper_tables.fill(page, [], images)
+
+
+def test_the_page_has_every_marker(tmp_path):
+    page = tmp_path / "results.md"
+    page.write_text(paper_figures.PAGE.read_text())
+    paper_tables.fill(page, [], tmp_path)
+    assert page.read_text().count("No runs yet.") == len(paper_tables.BLOCKS)
 
 
 # ---------------------------------------------------------------- ablations
