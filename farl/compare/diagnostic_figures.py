@@ -268,19 +268,19 @@ def avoidable(task: str, methods: Sequence[DiagnosedMethod], colours: Colours) -
     for axes, (method, table) in zip(np.atleast_1d(figure.subplots(1, len(tried), sharey=True)), tried, strict=True):
         places = np.arange(len(table))
         for number, (way, colour) in enumerate(list(WAYS.items())[:-1]):
-            shares = [names.get(way, 0) / count for _, count, names, _ in table]
+            shares = [row.ways.get(way, 0) / row.count for row in table]
             axes.bar(places + 0.2 * (number - 1.5), shares, 0.18, color=colour.light, label=way)
-        axes.bar(places + 0.3, [best / count for *_, count, _, best in table], 0.18, color=GREY.light, label="anything tried")
-        axes.set_xticks(places, [f"{lead} before ({count})" for lead, count, *_ in table])
+        axes.bar(places + 0.3, [row.avoidable / row.count for row in table], 0.18, color=GREY.light, label="anything tried")
+        axes.set_xticks(places, [f"{row.place} ({row.count})" for row in table])
         axes.set_title(method.method, loc="left", color=colours[method.method].light)
         axes.grid(axis="x", visible=False)
         percent_axis(axes)
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=4, handlelength=1.0, fontsize=8)
     caption = (
-        "Failures played again to some steps before they came, and other actions from there on; in brackets how "
-        "many. Where the learned recovery falls short of the scripted one, or both of anything that was tried, "
-        "recovery is the bottleneck."
+        "Failures played again to some agent steps before they came, or to where recovery had taken over, and other "
+        "actions from there on; in brackets how many. Where the learned recovery falls short of the scripted one, or "
+        "both of anything that was tried, recovery is the bottleneck."
     )
     return _plot(figure, task, "diagnosis-avoidable", "What would have avoided them", caption)
 

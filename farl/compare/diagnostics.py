@@ -13,7 +13,7 @@ from farl.compare.records import Record, Run, read_json, read_yaml
 from farl.compare.summary import MethodSummary, gated_fraction
 from farl.diagnosis.causes import Part
 from farl.diagnosis.facts import has_gate, needed_lead
-from farl.diagnosis.record import Diagnosis, read_diagnosis
+from farl.diagnosis.record import Avoided, Diagnosis, read_diagnosis
 
 FIFTHS = 5
 LAST = -1
@@ -163,8 +163,8 @@ class DiagnosedMethod:
         values = [row[key] for row in rows if row.get(key) is not None]
         return float(np.mean(values)) if values else None
 
-    def avoided(self) -> list[tuple[int, int, dict[str, int], int]]:
-        """Per number of steps before the failure: failures examined, those each way of acting avoids, those avoidable."""
+    def avoided(self) -> list[Avoided]:
+        """What would have avoided the failures, all runs together."""
         every = [one for run in self.runs for one in run.diagnosis.examined.values()]
         settings = next((run.diagnosis.settings for run in self.runs if run.diagnosis.settings), {})
         numbered = dict(enumerate(every))   # runs number their episodes alike

@@ -99,9 +99,9 @@ def _avoided(found: Diagnosis, failing: int) -> Iterable[str]:
     yield f"  examined in the simulator: {len(replayed)} of {failing}"
     if len(replayed) < len(found.examined):
         yield f"  {len(found.examined) - len(replayed)} did not fail again at the same step: another task version?"
-    for lead, count, names, avoidable in found.avoided():
-        each = ", ".join(f"{name} {number}" for name, number in names.items())
-        yield f"  avoidable {lead} steps before: {avoidable} of {count}" + (f" ({each})" if each else "")
+    for row in found.avoided():
+        each = ", ".join(f"{name} {number}" for name, number in row.ways.items())
+        yield f"  avoidable from {row.place + ':':<12}{row.avoidable:>4} of {row.count}" + (f" ({each})" if each else "")
     if found.recovery:
         yield f"  the bundle's recovery was not tried: {found.recovery}"
 

@@ -66,16 +66,33 @@ class Diagnosis:
             return part_of(line, needed, gated)
         return part_of({"lead": one.lead, **line}, needed, gated, one.verdict)
 
-    def avoided(self) -> list[tuple[int, int, dict[str, int], int]]:
-        """Per number of steps before the failure: failures examined there, those each way of acting avoids, those avoidable."""
-        judged = [one for one in self.examined.values() if one.saved_by]
-        table = []
-        for lead in self.settings.get("leads", ()):
-            there = [one for one in judged if lead in one.saved_by]
-            names = [name for one in there for name in one.saved_by[lead]]
-            counts = {name: names.count(name) for name in dict.fromkeys(names)}
-            table.append((lead, len(there), counts, sum(one.avoidable(lead) for one in there)))
-        return [row for row in table if row[1]]
+    def avoided(self) -> list[Avoided]:
+        """What would have avoided the failures from the fixed numbers of steps before them, and from where recovery took over."""
+        judged = list(self.examined.values())
+        leads = self.settings.get("leads", ())
+        rows = [_avoided(f"{lead} before", [(one, lead) for one in judged if lead in one.saved_by]) for lead in leads]
+        rows.append(_avoided("takeover", [(one, one.lead) for one in judged if one.lead in one.saved_by]))
+        return [row for row in rows if row.count]
+
+
+@dataclass(frozen=True)
+class Avoided:
+    """What would have avoided some failures."""
+
+    place: str
+    """from where: ``10 before`` (agent steps), ``takeover``"""
+    count: int
+    """failures examined there"""
+    ways: dict[str, int]
+    """by what avoids it"""
+    avoidable: int
+    """by anything, from there or later"""
+
+
+def _avoided(place: str, there: list[tuple[Examined, Any]]) -> Avoided:
+    names = [name for one, lead in there for name in one.saved_by[lead]]
+    counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    return Avoided(place, len(there), counts, sum(one.avoidable(lead) for one, lead in there))
 
 
 def read_diagnosis(run: Path) -> Diagnosis:
