@@ -52,7 +52,7 @@ def test_an_answer_that_needs_no_work_imports_nothing_heavy(arguments: list[str]
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("doctor", "check", "list", "play", "demos", "datasets", "offline", "online", "compare", "report"):
+    for verb in ("doctor", "check", "list", "play", "demos", "datasets", "offline", "online", "predict", "compare", "report"):
         assert f"\n  {verb} " in shown
     assert max(map(len, shown.splitlines())) <= 120
 
