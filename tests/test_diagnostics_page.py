@@ -167,3 +167,28 @@ def test_the_page_links_to_its_diagnostics(tmp_path):
     source = write_report(make_study(tmp_path, ("farl",), (0,))).read_text()
     (target,) = re.findall(r'href="#(\w+-failures)"', source)
     assert f'id="{target}"' in source
+
+
+def test_a_miss_is_judged_by_the_threshold_of_its_time(tmp_path):
+    """An adaptive gate that begins at 0.6, and is at 0.2 from step 4000 on."""
+    study = make_study(tmp_path, ("farl",), (0,))
+    calibrate(study, farl(study), 0.6)
+    metrics = [{**row, "threshold": 0.2} if row["step"] >= 4000 else row for row in rows(farl(study), "metrics")]
+    write_rows(farl(study) / "metrics.jsonl", metrics)
+    run = DiagnosedRun(find_runs(study)[0], Diagnosis())
+    given = [{"warning": 0.4, "end_step": step} for step in (500, 4000, 4001, 9000)] + [
+        {"warning": None, "end_step": 9}
+    ]
+    assert run.missed(given) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("gate", "promised"),
+    [({}, 0.05), ({"miss_rate": 0.1}, 0.1), ({"threshold": 0.3}, None), ({"threshold": None}, 0.05)],
+)
+def test_what_was_promised_is_what_the_gate_was_set_for_else_the_bundle(gate, promised, tmp_path):
+    study = make_study(tmp_path, ("farl",), (0,))
+    calibrate(study, farl(study), 0.6, miss_rate=0.05)
+    config = yaml.safe_load((farl(study) / "config.yaml").read_text()) | {"gate": gate}
+    (farl(study) / "config.yaml").write_text(yaml.safe_dump(config))
+    assert DiagnosedRun(find_runs(study)[0], Diagnosis()).promised == promised

@@ -66,7 +66,10 @@ class DiagnosedRun:
 
     @cached_property
     def promised(self) -> float | None:
-        """The miss rate that the run's bundle was calibrated for, None where that is not known."""
+        """The miss rate that the run's gate was set for, or its bundle calibrated for; None where it was promised none."""
+        gate = self.run.config.get("gate") or {}
+        if gate.get("miss_rate") is not None or gate.get("threshold") is not None:
+            return gate.get("miss_rate")
         config = read_yaml(Path(str(self.run.config.get("bundle", ""))) / "config.yaml")
         rate = (config.get("calibration") or {}).get("miss_rate")
         return None if rate is None else float(rate)
@@ -75,8 +78,13 @@ class DiagnosedRun:
         """Of these failures, those whose risk never rose above the threshold in time, and those that could have been told."""
         if self.threshold is None:
             return 0, 0
-        told = [row["warning"] for row in rows if row.get("warning") is not None]
-        return sum(warning <= self.threshold for warning in told), len(told)
+        told = [row for row in rows if row.get("warning") is not None]
+        return sum(row["warning"] <= self._threshold_at(row["end_step"]) for row in told), len(told)
+
+    def _threshold_at(self, step: int) -> float:
+        """The threshold as last recorded before ``step``: an adaptive one is in every line of metrics."""
+        past = [row["threshold"] for row in self.run.metrics if row.get("threshold") is not None and row["step"] < step]
+        return float(past[LAST]) if past else float(self.threshold or 0.0)
 
     def fifth(self, row: Record, steps: int) -> int:
         """Which fifth of the compared steps an episode ended in, from 0."""
