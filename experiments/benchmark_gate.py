@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import platform
 import time
 import weakref
@@ -78,7 +79,8 @@ class Loop:
         self.policy, self.envs = bundle.policy, make_vector(bundle.task, count)
         gate, controls, own = GateConfig(), ControlsConfig(), torch.Generator().manual_seed(0)
         router = find("farl").router(Parts(bundle, bundle.policy, self.envs, gate, controls, own))
-        assert isinstance(router, Router) and isinstance(router.critic, ImaginedRisk)
+        assert isinstance(router, Router)
+        assert isinstance(router.critic, ImaginedRisk)
         self.router, self.critic, self.threshold = router, router.critic, router.gate.threshold
         self.explore, self.begun = torch.Generator().manual_seed(0), count
         self.obs = np.array(self.envs.reset(seed=list(range(count)))[0], dtype=np.float32)
@@ -250,6 +252,7 @@ def report(
     """All of it, as markdown."""
     processor, wall = single
     columns = ["curve", *DEFAULTS, "ms", "us_per_row", "working_kb"]
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "mujoco", "numpy"))
     lines = [
         "# Speed of the gate",
@@ -257,13 +260,13 @@ def report(
         f"`python -m experiments.benchmark_gate BUNDLE`, with a bundle of {task} at its default settings",
         "",
         f"{packages}; Python {platform.python_version()}, {platform.machine()}, one thread; oneDNN's product "
-        f"{'in use' if linear.AVAILABLE else 'not available'}.",
+        f"{'in use' if linear.AVAILABLE else 'not available'}; load averages over the last 1, 5 and 15 minutes {load}, {os.cpu_count()} cores.",
         "",
         "## Beside the environment",
         "",
-        "Microseconds of processor time for one agent step of one environment, the two sides taking turns at every step: medians, "
-        "and ratios step by step (middle half in brackets). *Plain* asks the failure heads at every imagined step, through PyTorch's "
-        "own product. Target: *gate / environment* at most 0.50 at 64 environments.",
+        "Microseconds of processor time for one agent step of one environment, the two sides taking turns at every step: "
+        "medians, and ratios step by step (middle half in brackets). *Plain* asks the failure heads at every imagined step, "
+        "through PyTorch's own product. Target: *gate / environment* at most 0.50 at 64 environments.",
         "",
         *beside_table(beside),
         "",
@@ -278,8 +281,8 @@ def report(
         "",
         "## Cost curves",
         "",
-        "One setting changes, the others stay at their defaults. *ms*: processor time of the risks of all rows, median; *working_kb*: the "
-        "most memory that what it computes takes at once, beside the weights of model and task policy "
+        "One setting changes, the others stay at their defaults. *ms*: processor time of the risks of all rows, median; "
+        "*working_kb*: the most memory that what it computes takes at once, beside the weights of model and task policy "
         f"({curves[0]['weights_kb']:.0f} kB).",
         "",
         f"| {' | '.join(columns)} |",

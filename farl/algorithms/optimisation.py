@@ -14,7 +14,8 @@ def descend(loss: Tensor, optimizer: Optimizer, parameters: Iterable[nn.Paramete
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = list(parameters)
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
+    norm = torch.stack([gradient.dot(gradient) for gradient in gradients]).sum().sqrt()
     if not norm <= max_norm:
         nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     optimizer.step()

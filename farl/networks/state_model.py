@@ -70,7 +70,7 @@ class StateModel(nn.Module):
         """The next standardised observation."""
         change: Tensor = self.residual(torch.cat([z, action], dim=-1))
         clip = self._normalizer[0].clip
-        linear = self._inputs(self.decode(z), action) @ self.linear
+        linear = torch.addmm(self.linear[-1], torch.cat([self.decode(z), action], dim=-1), self.linear[:-1])
         return torch.addcmul(linear, self.scale, change).clamp(-clip, clip)
 
     def follow(self, z: Float[Tensor, "b features"], action: Float[Tensor, "b act"]) -> Float[Tensor, "b features"]:
