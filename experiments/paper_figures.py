@@ -22,6 +22,7 @@ from experiments.paper_rows import BASELINE, METHODS, TaskRows, ablated, main_ro
 from farl.compare.drawing import STYLE, short_count
 from farl.compare.palette import FAINT, GREY, INK, method_colours
 from farl.compare.published import AGENT_STEPS, SEEDS, published_rows
+from farl.compare.statistics import Reduction
 from farl.errors import UserError
 from farl.files import write_atomically
 
@@ -73,7 +74,7 @@ def failures(tasks: Sequence[TaskRows]) -> Figure:
             _seeds(ours, np.maximum(counts, 0.7), at, colour)
             _number(ours, counts.mean(), max(counts.max(), 0.7), at, colour)
             if (less := one.reduction(group, steps)) is not None:
-                _reduction(fallen, at, colour, less.value, less.interval and (less.interval.low, less.interval.high))
+                _reduction(fallen, at, colour, less)
         _published(theirs, fallen, one.task, place)
     _task_axis(ours, tasks)
     _log(ours)
@@ -112,9 +113,10 @@ def ours_of(published: str) -> str:
     return "farl-paper" if published == "farl" else published
 
 
-def _reduction(axes: Axes, at: float, colour: str, value: float, interval: tuple[float, float] | None) -> None:
+def _reduction(axes: Axes, at: float, colour: str, less: Reduction) -> None:
     """A dot with its interval, in per cent; what lies beyond the left edge is an arrow there."""
-    low, high = (100 * end for end in (interval or (value, value)))
+    value, interval = less.value, less.interval
+    low, high = (100 * value, 100 * value) if interval is None else (100 * interval.low, 100 * interval.high)
     axes.plot([max(low, EDGE), max(high, EDGE)], [at, at], color=colour, lw=1.6, alpha=0.55)
     if low < EDGE:
         axes.plot([EDGE], [at], ls="", marker="<", ms=5, color=colour)

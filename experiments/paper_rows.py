@@ -121,7 +121,7 @@ def read_tasks(results: Path) -> list[TaskRows]:
             continue
         for row in read_table(path):
             text = curves.get(tuple(row[name] for name in _KEY), row["failure_episodes"])
-            run = RunRow(row, np.array(text.split(), dtype=np.float64))
+            run = RunRow(row, np.array(str(text).split(), dtype=np.float64))
             groups = found.setdefault((row["task"], int(row["target_steps"])), {})
             groups.setdefault((row["method"], row["variant"]), []).append(run)
     tasks = [
