@@ -260,7 +260,8 @@ def report(
         f"`python -m experiments.benchmark_gate BUNDLE`, with a bundle of {task} at its default settings",
         "",
         f"{packages}; Python {platform.python_version()}, {platform.machine()}, one thread; oneDNN's product "
-        f"{'in use' if linear.AVAILABLE else 'not available'}; load averages over the last 1, 5 and 15 minutes {load}, {os.cpu_count()} cores.",
+        f"{'in use' if linear.AVAILABLE else 'not available'}; "
+        f"load averages over the last 1, 5 and 15 minutes {load}, {os.cpu_count()} cores.",
         "",
         "## Beside the environment",
         "",

@@ -160,7 +160,8 @@ def report(spent: dict[str, list[float]], rates: list[str], steps: int, envs: in
                 "`make extras && python -m experiments.benchmark_ppo`",
                 "",
                 f"{packages}; Python {platform.python_version()}, {platform.machine()}, one thread; oneDNN's product "
-                f"{'in use' if linear.AVAILABLE else 'not available'}; load averages over the last 1, 5 and 15 minutes {load}, {os.cpu_count()} cores.",
+                f"{'in use' if linear.AVAILABLE else 'not available'}; "
+                f"load averages over the last 1, 5 and 15 minutes {load}, {os.cpu_count()} cores.",
                 "",
                 f"Rollouts of {steps} steps of {envs} environments, {CONFIG.epochs} epochs in minibatches of {CONFIG.batch}; "
                 "policy 78-256-256-256-4, value function 78-256-256-1. Processor time, the three taking turns: medians, and "
