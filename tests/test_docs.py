@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from farl.compare.published import FAILURE_EPISODES
 from farl.compare.study import StudyConfig
 from farl.contract import CheckConfig
 from farl.datasets import ImportConfig
+from farl.diagnosis.causes import WORDS
+from farl.diagnosis.diagnose import DiagnoseConfig
 from farl.methods import METHODS
 from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
@@ -36,6 +39,7 @@ CONFIGS: dict[str, type[Any]] = {
     "online": OnlineConfig,
     "predict": PredictConfig,
     "compare": StudyConfig,
+    "diagnose": DiagnoseConfig,
 }
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -106,6 +110,8 @@ def test_every_command_is_understood(
         rest = ["--env", *rest]
     if verb == "predict":
         rest = cli._with_bundle(rest)
+    if verb == "diagnose":
+        rest = list(dropwhile(lambda word: not word.startswith("-"), rest))
     if "--help" not in rest:
         configuration.load(CONFIGS[verb], rest, f"farl {verb}")
 
@@ -178,6 +184,14 @@ def test_settings_and_their_defaults_are_those_of_the_code(page: str, least: int
     assert len(rows) > least
     wrong = {name: (said, defaults.get(name)) for name, said in rows if not _same(said.strip(), defaults.get(name, ...))}
     assert not wrong
+
+
+def test_the_page_of_diagnostics_has_every_part_and_flag_and_their_defaults() -> None:
+    page = (ROOT / "docs" / "diagnostics.md").read_text(encoding="utf-8")
+    flags = re.findall(r"^\| `--(\w+)` \| (\d+) \|", page, re.MULTILINE)
+    assert {name: int(value) for name, value in flags} == vars(DiagnoseConfig())
+    parts = page.partition("## Which part")[2].partition("\n\nTakeover")[0]
+    assert set(re.findall(r"^\| ([a-z ]+) \|", parts, re.MULTILINE)) - {"part"} == set(WORDS.values())
 
 
 def _same(said: str, default: Any) -> bool:
