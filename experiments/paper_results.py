@@ -61,6 +61,7 @@ def record(studies: Iterable[Path], results: Path, which: str = "all", episodes:
         for run in find_runs(study):
             if not run.steps:
                 continue
+            run = run.until(run.steps)  # a run that was stopped may have told of episodes beyond its last update
             for warning in inconsistencies(run):
                 print(f"warning: {warning}", file=sys.stderr)
             row = counts(run)

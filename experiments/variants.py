@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from farl import configuration
+from farl import configuration, methods
 from farl.compare.records import Run, read_yaml
 from farl.compare.study import StudyConfig
 
@@ -20,6 +20,9 @@ WHERE_AND_HOW_LONG = {
     "offline": {"data", "out", "seed", "device", "paper_model", "weights"},
 }  # fmt: skip
 """settings that name a run or its place, change nothing that is learned, or have a column of their own"""
+
+OF_THE_GATE = ("gate.", "handover_price", "offline.risk.", "offline.calibration.", "offline.recovery_bc.")
+"""settings that reach only methods with a gate"""
 
 
 def variant_of(run: Run) -> str:
@@ -34,6 +37,8 @@ def variant_of(run: Run) -> str:
         **_differing(run.config, paper["online"], "online"),
         **{f"offline.{name}": value for name, value in _differing(offline, paper["offline"], "offline").items()},
     }
+    if run.method in methods.METHODS and methods.find(run.method).critic is None:
+        found = {name: value for name, value in found.items() if not name.startswith(OF_THE_GATE)}
     return " ".join(f"{name}={_short(value)}" for name, value in sorted(found.items()))
 
 

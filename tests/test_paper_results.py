@@ -100,6 +100,16 @@ def test_an_unfinished_run_has_a_row_with_its_steps_so_far(tmp_path):
     assert (row["status"], row["agent_steps"], row["target_steps"]) == ("unfinished", "20000", "40000")
 
 
+def test_episodes_beyond_the_last_update_are_not_counted_yet(study, tmp_path):
+    """A run that was killed goes back to its last checkpoint, and plays them again."""
+    path = study / "runs" / TASK / "farl" / "seed-0" / "episodes.jsonl"
+    before = record(study, tmp_path)
+    last = json.loads(path.read_text().splitlines()[-1])
+    with path.open("a") as file:
+        file.write(json.dumps({**last, "episode": 9999, "end_step": 20_050, "failed": True}) + "\n")
+    assert record(study, tmp_path) == before
+
+
 def test_a_curve_counts_the_failures_until_each_step(study, tmp_path):
     record(study, tmp_path)
     for group in read_tasks(tmp_path)[0].groups:
@@ -121,6 +131,10 @@ def test_a_run_is_told_by_what_differs_from_the_paper_configuration(tmp_path):
     offline = {**paper["offline"], "out": "elsewhere", "seed": 3, "risk": {**paper["offline"]["risk"], "horizon": 4}}
     (tmp_path / "bundle" / "config.yaml").write_text(yaml.safe_dump(offline))
     assert variant_of(read_run(folder)) == "credit=mask gate.threshold=0.25 offline.risk.horizon=4"
+    ungated = folder.parent.parent / "uni-o4" / "seed-0"
+    ungated.parent.mkdir()
+    folder.rename(ungated)  # what no gate is there to heed makes no variant
+    assert variant_of(read_run(ungated)) == "credit=mask"
 
 
 # ---------------------------------------------------------------- figures and tables
