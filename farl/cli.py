@@ -215,12 +215,13 @@ def _report(argv: list[str]) -> int:
 
 
 def _diagnose(argv: list[str]) -> int:
+    file, argv = (argv[:1], argv[1:]) if argv and argv[0].endswith(".yaml") else ([], argv)
     count = next((place for place, word in enumerate(argv) if word.startswith("-")), len(argv))
     from farl.configuration import load
     from farl.diagnosis.diagnose import DiagnoseConfig, describe, diagnose, runs_in
 
     about = f"{_VERBS['diagnose'][0]}\n\nShort form: farl diagnose RUN_OR_STUDY [...] [--flag value ...]"
-    config = load(DiagnoseConfig, argv[count:], "farl diagnose", about)
+    config = load(DiagnoseConfig, [*file, *argv[count:]], "farl diagnose", about)
     if count == 0:
         raise UserError("something is missing; usage: farl diagnose RUN_OR_STUDY [...]")
     for run in runs_in([Path(word) for word in argv[:count]]):

@@ -105,7 +105,7 @@ def test_the_simulators_verdicts_reach_the_page(tmp_path):
     Diagnosis(100, settings, None, None, {one.episode: one for one in examined}).write(farl(study))
     page = Page(write_report(study))
     assert cells(page, "Unavoidable") == ["1"]
-    assert f"farl seed 0: 2 of {len(failures)} failures were examined" in page.words
+    assert f"judged by their record alone: farl seed 0 (2 of {len(failures)})." in page.words
     write_rows(farl(study) / "episodes.jsonl", [{**row, "seed": row["seed"] + 1} for row in rows(farl(study))])
     assert "Unavoidable" not in Page(write_report(study)).words  # a diagnosis of other episodes counts for nothing
 

@@ -130,14 +130,12 @@ def _lacking(methods: Sequence[DiagnosedMethod]) -> Iterator[str]:
             f"Not examined in the simulator: {_listed(unjudged)}. Nothing is known there to be unavoidable; run "
             "`farl diagnose STUDY` and write the report again."
         )
-    for run in runs:
-        if run.diagnosis.oracle:
-            yield f"{run.run.name} could not be examined in the simulator: {run.diagnosis.oracle}."
-        elif run.diagnosis.settings and run.judged < len(run.failing):
-            yield (
-                f"{run.run.name}: {run.judged} of {len(run.failing)} failures were examined in the simulator; the others are "
-                "judged by their record alone."
-            )
+    for why in dict.fromkeys(run.diagnosis.oracle for run in runs if run.diagnosis.oracle):
+        names = [run.run.name for run in runs if run.diagnosis.oracle == why]
+        yield f"Could not be examined in the simulator: {_listed(names)} ({why})."
+    examined = [run for run in runs if run.diagnosis.settings and not run.diagnosis.oracle]
+    if partly := [f"{r.run.name} ({r.judged} of {len(r.failing)})" for r in examined if r.judged < len(r.failing)]:
+        yield f"Examined in the simulator only in part, the other failures judged by their record alone: {_listed(partly)}."
 
 
 def _listed(names: Sequence[str]) -> str:

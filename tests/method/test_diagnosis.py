@@ -195,7 +195,10 @@ def test_a_study_is_diagnosed_run_by_run(tmp_path, capsys):
     for method in ("one", "two"):
         record(tmp_path / "runs" / "Cliff" / method / "seed-0", None, Walk(0, 0))
     assert [run.parent.name for run in runs_in([tmp_path])] == ["one", "two"]
-    assert cli.main(["diagnose", str(tmp_path), "--failures", "1"]) == 0
+    (tmp_path / "few.yaml").write_text("failures: 1\n")
+    assert cli.main(["diagnose", str(tmp_path / "few.yaml"), str(tmp_path), "--steps", "9"]) == 0
+    found = read_diagnosis(tmp_path / "runs" / "Cliff" / "one" / "seed-0")
+    assert (len(found.examined), found.settings["steps"]) == (1, 9)
     assert capsys.readouterr().out.count("no gate") == 2
 
 
