@@ -12,6 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
+from farl.algorithms.calibration import missed, score, warnings
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.offline_ppo import OfflinePPOResult
 from farl.algorithms.risk import ImaginedRisk
@@ -191,8 +192,9 @@ def _recovery_checks(
         progress.at(min(found, config.rescues))
         return found >= config.rescues or spent >= config.limit
 
-    collect_until(collector.episodes(explorer, episode_seeds(Purpose.ACCEPTANCE, bundle.seed), "clone"), enough)
-    checks = []
+    seeds = episode_seeds(Purpose.ACCEPTANCE, bundle.seed)
+    fresh = collect_until(collector.episodes(explorer, seeds, "clone"), enough)
+    checks = [_promise_check(bundle, fresh)]
     for lead in (config.lead, 2 * config.lead):
         states = [snapshot.state for snapshot in collector.snapshots if snapshot.lead == lead][: config.rescues]
         if not states:
@@ -210,6 +212,22 @@ def _recovery_checks(
             )
         )
     return checks
+
+
+def _promise_check(bundle: OfflineBundle, fresh: Sequence[Episode]) -> Check:
+    """Promised against realised misses, on failures that had no part in the calibration, of the policy that will explore."""
+    c = bundle.calibration
+    assert c is not None
+    critic = ImaginedRisk(bundle.model, bundle.policy, bundle.risk, c.scale, c.shift)
+    warned = warnings(score(critic, [episode for episode in fresh if episode.failed]), c.min_lead, c.max_lead)
+    target = f"<= {100 * c.miss_rate:.0f} %"
+    if not len(warned):
+        return Check("missed failures, fresh", "not measured", target, None, "no failure was seen")
+    realised = missed(warned, c.threshold)
+    at_bound = f"{_percent(missed(warned, c.miss_bound))} at the miss bound"
+    return Check(
+        "missed failures, fresh", _percent(realised), target, realised <= c.miss_rate, f"{len(warned)} failures; {at_bound}"
+    )
 
 
 @dataclass
