@@ -42,7 +42,7 @@ BOTH = ("uni-o4", "farl")
 _RISK, _GATE = "--offline.risk.", "--online.gate."
 
 VARIANTS: dict[str, Variant] = {
-    **{f"horizon-{h}": Variant(f"{_RISK}horizon {h}") for h in (2, 5, 10)},
+    **{f"horizon-{h}": Variant(f"{_RISK}horizon {h}") for h in (2, 3, 5, 8, 10)},
     "horizon-20": Variant(f"{_RISK}horizon 20 --offline.state-model.horizon 21 --offline.no-paper-model"),
     **{f"threshold-{t}": Variant(f"{_GATE}threshold {t}") for t in (0.01, 0.05, 0.1, 0.3, 0.6)},
     **{f"miss-rate-{a}": Variant(f"{_GATE}miss-rate {a}") for a in (0.05, 0.1, 0.2)},
@@ -50,7 +50,7 @@ VARIANTS: dict[str, Variant] = {
     "distrust-unfamiliar": Variant(f"{_GATE}unfamiliar 0.01"),
     "hysteresis": Variant(f"{_GATE}leave 0.5 {_GATE}min-dwell 3"),
     "dwell-5": Variant(f"{_GATE}min-dwell 5"),
-    "no-cap": Variant(f"{_GATE}max-dwell 1000"),
+    **{f"cap-{steps}": Variant(f"{_GATE}max-dwell {steps}") for steps in (5, 10, 20, 40)},
     **{f"credit-{mode}": Variant(f"--online.credit {mode}") for mode in ("executed", "mask", "zfilter")},
     "handover-price-0.5": Variant("--online.handover-price 0.5"),
     "latent-model": Variant("--offline.model latent --offline.no-paper-model"),

@@ -244,16 +244,16 @@ def test_every_variant_changes_what_is_run_and_every_job_has_what_it_needs(base)
 def test_a_variant_of_the_look_ahead_takes_over_the_common_weights_and_one_of_the_model_is_trained(base):
     made = {
         one.name: one
-        for one in ablations.jobs(base, ["farl"], ["horizon-5", "model-without-recovery", "threshold-0.1"], None)
+        for one in ablations.jobs(base, ["farl"], ["horizon-2", "model-without-recovery", "threshold-0.1"], None)
     }
 
     def settings(name: str) -> dict:
         return yaml.safe_load(Path(made[name].command[-1]).read_text())
 
     common = settings("bundle seed 1")["out"]
-    assert settings("horizon-5: bundle seed 1")["weights"] == common
-    assert settings("horizon-5: bundle seed 1")["risk"]["horizon"] == 5
-    assert settings("horizon-5: farl seed 1")["bundle"] == settings("horizon-5: bundle seed 1")["out"]
+    assert settings("horizon-2: bundle seed 1")["weights"] == common
+    assert settings("horizon-2: bundle seed 1")["risk"]["horizon"] == 2
+    assert settings("horizon-2: farl seed 1")["bundle"] == settings("horizon-2: bundle seed 1")["out"]
     assert settings("model-without-recovery: bundle seed 1")["weights"] is None
     assert settings("threshold-0.1: farl seed 1")["bundle"] == common
 
