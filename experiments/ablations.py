@@ -47,7 +47,7 @@ VARIANTS: dict[str, Variant] = {
     **{f"threshold-{t}": Variant(f"{_GATE}threshold {t}") for t in (0.01, 0.05, 0.1, 0.3, 0.6)},
     **{f"miss-rate-{a}": Variant(f"{_GATE}miss-rate {a}") for a in (0.05, 0.1, 0.2)},
     "adaptive-threshold": Variant(f"{_GATE}adapt 0.05"),
-    "distrust-unfamiliar": Variant(f"{_GATE}unfamiliar 0.01"),
+    "distrust-unfamiliar": Variant(f"{_GATE}unfamiliar 0.99"),
     "hysteresis": Variant(f"{_GATE}leave 0.5 {_GATE}min-dwell 3"),
     "dwell-5": Variant(f"{_GATE}min-dwell 5"),
     **{f"cap-{steps}": Variant(f"{_GATE}max-dwell {steps}") for steps in (5, 10, 20, 40)},
