@@ -25,13 +25,12 @@ from farl.algorithms.lagrangian import Lagrangian, PIDMultiplier
 from farl.algorithms.mppi import MPPI, MPPIConfig
 from farl.algorithms.objective import ChargedHandover, Objective, PenalisedReturn, Return
 from farl.algorithms.p3o import P3O
-from farl.algorithms.risk import ImaginedRisk
 from farl.algorithms.router import CostlyPolicy, Router, Ungated
 from farl.environments import make_vector
 from farl.errors import UserError
 from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
-from farl.offline.critics import calibration_of, familiarity_of, largest_risk, paper_critic, q_risk_critic
+from farl.offline.critics import calibration_of, familiarity_of, largest_risk, model_critic, paper_critic, q_risk_critic
 from farl.types import FailureCritic, Policy
 
 
@@ -46,7 +45,12 @@ class ControlsConfig:
     oracle_rollouts: int = 4
     """simulator rollouts per decision of oracle-gate-noisy: one follows the policy's mean, the others explore"""
 
+    oracle_horizon: int = 10
+    """agent steps the oracle gates look ahead after the proposed action"""
+
     def __post_init__(self) -> None:
+        if self.oracle_horizon < 0:
+            raise ValueError(f"controls.oracle_horizon is {self.oracle_horizon}; give 0 or more")
         if not 0 <= self.random_rate < 1:
             raise ValueError(f"controls.random_rate is {self.random_rate}; give a share from 0 up to, not including, 1")
         if self.oracle_rollouts < 1:
@@ -130,7 +134,7 @@ class Method:
 
 def imagined(parts: Parts) -> FailureCritic:
     """The bundle's world model, rolled out with the task policy as it is now."""
-    return ImaginedRisk(parts.bundle.model, parts.policy, parts.bundle.risk, *head_calibration(parts), parts.generator)
+    return model_critic(parts.bundle, parts.policy, parts.generator)
 
 
 def head_calibration(parts: Parts) -> tuple[float, float]:
@@ -167,7 +171,7 @@ def noisy_oracle(parts: Parts) -> FailureCritic:
 
 def _look_ahead(parts: Parts, rollouts: int) -> FailureCritic:
     twin = make_vector(parts.bundle.task, parts.envs.num_envs)
-    return SimulatorOracle(parts.envs, twin, parts.policy, parts.bundle.risk.horizon, rollouts, parts.generator)
+    return SimulatorOracle(parts.envs, twin, parts.policy, parts.controls.oracle_horizon, rollouts, parts.generator)
 
 
 def random(parts: Parts) -> FailureCritic:

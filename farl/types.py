@@ -12,6 +12,9 @@ from torch import Tensor
 
 Outcome = Literal["success", "timeout", "failure", "unfinished"]
 Cause = Literal["ungated", "late", "during_recovery"]
+SHOWN = "shown"
+"""the name in ``Episode.extra`` of the actions a demonstrator would have taken where another policy acted"""
+
 State = dict[str, Any]
 """a simulator state: name -> array, number or string (see docs/design.md)"""
 

@@ -244,7 +244,8 @@ def do(*arguments):
 do("check", "my_tasks:Shelf-v0")
 do("play", "my_tasks:Shelf-v0", "--agent", "pusher", "--episodes", "1")
 do("demos", *TASK, "--out", "demos/shelf", "--expert-steps", "400", "--clumsy-steps", "1500", "--failure-steps", "1200",
-   "--clone-steps", "1000", "--recovery-episodes", "20", "--calibration-episodes", "5", "--bc.updates", "300")
+   "--clone-steps", "1000", "--recovery.episodes", "20", "--recovery.rounds", "1", "--recovery.round-episodes", "16",
+   "--calibration-episodes", "5", "--bc.updates", "300")
 do("offline", *TASK, "--data", "demos/shelf", "--out", "bundles/shelf", "--bc.updates", "200", "--recovery-bc.updates", "100",
    "--iql.updates", "100", "--offline-ppo.updates", "20", "--offline-ppo.check-every", "10", "--state-model.updates", "60",
    "--acceptance.rescues", "4", "--acceptance.episodes", "16", "--acceptance.limit", "3000")

@@ -20,7 +20,7 @@ class GateConfig:
     """recovery hands back below this share of the threshold; below 1 it is hysteresis"""
     min_dwell: int = 1
     """agent steps that recovery keeps control once it has it"""
-    max_dwell: int = 20
+    max_dwell: int = 100
     """agent steps after which recovery must hand back (a recovery that gets stuck must not hold the robot for ever)"""
     cooldown: int = 5
     """agent steps the task policy then acts unhindered"""

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from farl.algorithms.q_risk import larger
 from farl.networks.policy import GaussianPolicy
 from farl.networks.value import DoubleQ
 from farl.networks.world_model import ObservedModel, WorldModel
@@ -87,8 +86,10 @@ class ImaginedRisk:
         return probabilities if self.later is None else torch.cat([probabilities, self._tail(self.later, last)[None]])
 
     def _tail(self, later: DoubleQ, z: Tensor) -> Float[Tensor, " b"]:
-        x = self.model.decode(z)
-        return larger(later, x, self._explored(self.policy(x)))
+        observed = isinstance(self.model, ObservedModel)   # then the state is what networks read
+        features = z if observed else self.policy.normalizer.features(self.model.decode(z))
+        action = self._explored(self.policy.of_features(features))
+        return later.of_features(features, action).sigmoid().amax(0)
 
     def _imagined(self, z: Tensor, action: Tensor) -> tuple[Float[Tensor, "h k b"], Tensor]:
         """Every head's logit of every step, and the state the last one leads to."""

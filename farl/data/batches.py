@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from farl.types import Episode
+from farl.types import SHOWN, Episode
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,15 @@ def transitions(episodes: Sequence[Episode], reward_scale: float) -> Transitions
         failure=stack([e.failure for e in episodes]).bool(),
         success=stack([_final(e, e.outcome == "success") for e in episodes]),
     )
+
+
+def imitated(episodes: Sequence[Episode]) -> Transitions:
+    """Transitions with the actions to imitate: the demonstrator's, also where another policy acted while it was asked.
+
+    Only observations and actions of such rows belong together, so they are for cloning and nothing else.
+    """
+    shown = np.concatenate([e.extra.get(SHOWN, e.actions) for e in episodes])
+    return replace(transitions(episodes, 1.0), action=torch.from_numpy(shown).float().clamp(-1, 1))
 
 
 def _final(episode: Episode, value: bool) -> np.ndarray:  # type: ignore[type-arg]

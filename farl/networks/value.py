@@ -36,7 +36,11 @@ class DoubleQ(nn.Module):
         self.net = EnsembleMLP([normalizer.feature_dim + act_dim, *hidden, 1], members=2)
 
     def forward(self, x: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, "2 b"]:
-        both: Tensor = self.net(torch.cat([self._normalizer[0].features(x), action], dim=-1))
+        return self.of_features(self._normalizer[0].features(x), action)
+
+    def of_features(self, features: Float[Tensor, "b features"], action: Float[Tensor, "b act"]) -> Float[Tensor, "2 b"]:
+        """Both values for the features of observations, where they are known already."""
+        both: Tensor = self.net(torch.cat([features, action], dim=-1))
         return both.squeeze(-1)
 
     def smaller(self, x: Float[Tensor, "b obs"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:

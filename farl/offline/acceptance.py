@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from farl.algorithms.calibration import missed, score, warnings
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.offline_ppo import OfflinePPOResult
-from farl.algorithms.risk import ImaginedRisk
 from farl.algorithms.router import Router, Ungated
 from farl.data.batches import WindowSampler
 from farl.environments import get_states, make, make_vector
 from farl.offline.bundle import OfflineBundle
 from farl.offline.collecting import Collector, ExploringPolicy, collect_until, rescue
+from farl.offline.critics import model_critic
 from farl.offline.evaluation import evaluate
 from farl.progress import Progress
 from farl.seeds import Purpose, episode_seed, episode_seeds
@@ -218,7 +218,7 @@ def _promise_check(bundle: OfflineBundle, fresh: Sequence[Episode]) -> Check:
     """Promised against realised misses, on failures that had no part in the calibration, of the policy that will explore."""
     c = bundle.calibration
     assert c is not None
-    critic = ImaginedRisk(bundle.model, bundle.policy, bundle.risk, c.scale, c.shift)
+    critic = model_critic(bundle, bundle.policy)
     warned = warnings(score(critic, [episode for episode in fresh if episode.failed]), c.min_lead, c.max_lead)
     target = f"<= {100 * c.miss_rate:.0f} %"
     if not len(warned):
@@ -251,7 +251,7 @@ def _closed_loop(
     assert bundle.calibration is not None
     progress.stage("closed loop", 2)
     c = bundle.calibration
-    critic = ImaginedRisk(bundle.model, bundle.policy, bundle.risk, c.scale, c.shift)
+    critic = model_critic(bundle, bundle.policy)
     gate = Gate(GateConfig(), c.threshold, config.num_envs)
     generator = torch.Generator()
     failed, succeeded = {}, {}

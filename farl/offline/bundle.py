@@ -101,6 +101,11 @@ class OfflineBundle:
             bundle.latent = LatentModel(normalizer, shape.act_dim, **shape.latent_options)
         return bundle
 
+    @property
+    def later(self) -> DoubleQ | None:
+        """What values the time after the gate's look-ahead: Q-risk, if the risk has a tail."""
+        return self.q_risk if self.risk.tail else None
+
     def networks(self) -> dict[str, nn.Module]:
         """Every network by the name its weights are stored under."""
         names = ("normalizer", "policy", "value", "q", "recovery", "model", *self.shape.parts)
@@ -149,7 +154,7 @@ class OfflineBundle:
             calibration = manifest["calibration"] and Calibration.from_dict(manifest["calibration"])
             bundle = replace(
                 bundle,
-                risk=RiskConfig(**manifest["risk"]),
+                risk=RiskConfig(**{"tail": False, **manifest["risk"]}),
                 reward_scale=float(manifest["reward_scale"]),
                 calibration=calibration,
                 seed=int(manifest["seed"]),

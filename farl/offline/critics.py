@@ -16,6 +16,9 @@ from farl.networks.policy import GaussianPolicy
 from farl.offline.bundle import OfflineBundle
 from farl.types import FailureCritic
 
+PAPER_HORIZON = 10
+"""agent steps that farl-paper looks ahead; what the publication used is not known"""
+
 
 def q_risk_critic(bundle: OfflineBundle) -> QRisk:
     """Recovery RL's critic; raises UserError where the bundle has none."""
@@ -24,6 +27,15 @@ def q_risk_critic(bundle: OfflineBundle) -> QRisk:
             "the bundle has no Q-risk: it was made without, or before there was one; make it again with `farl offline`"
         )
     return QRisk(bundle.q_risk, bundle.normalizer)
+
+
+def model_critic(
+    bundle: OfflineBundle, policy: GaussianPolicy, generator: torch.Generator | None = None
+) -> ImaginedRisk:
+    """FARL's C_H: the bundle's world model with its calibrated heads, then Q-risk for what comes after the horizon."""
+    c = bundle.calibration
+    scale, shift = (c.scale, c.shift) if c else (1.0, 0.0)
+    return ImaginedRisk(bundle.model, policy, bundle.risk, scale, shift, generator, bundle.later)
 
 
 def paper_critic(
@@ -35,7 +47,7 @@ def paper_critic(
         raise UserError(
             "the bundle has no latent world model; make it with `farl offline --paper-model`, or with `--model latent`"
         )
-    risk = replace(bundle.risk, accumulate="sum", pessimism=0.0)
+    risk = replace(bundle.risk, horizon=PAPER_HORIZON, accumulate="sum", pessimism=0.0, tail=False)
     return ImaginedRisk(model, policy, risk, generator=generator)
 
 
@@ -62,8 +74,11 @@ def calibration_of(bundle: OfflineBundle, name: str) -> Calibration:
 
 def largest_risk(bundle: OfflineBundle, name: str) -> float:
     """What no risk of a critic exceeds: certainty, or certainty of failing on every step where failures are added up."""
-    if name == "paper" or (name == "model" and bundle.risk.accumulate == "sum"):
-        return sum(bundle.risk.gamma**step for step in range(bundle.risk.horizon + 1))
+    risk = bundle.risk
+    if name == "paper":
+        return sum(risk.gamma**step for step in range(PAPER_HORIZON + 1))
+    if name == "model" and risk.accumulate == "sum":
+        return sum(risk.gamma**step for step in range(risk.horizon + 1 + risk.tail))
     return 1.0
 
 

@@ -29,12 +29,12 @@ from farl.offline.collecting import (
     NoisyExperts,
     Snapshot,
     collect_until,
-    rescue,
 )
 from farl.offline.partial import Part, Partial
+from farl.offline.recoveries import Recoveries, RecoveriesConfig
 from farl.outputs import claim
 from farl.progress import Progress
-from farl.seeds import Purpose, episode_seed, episode_seeds
+from farl.seeds import Purpose, episode_seeds
 from farl.types import Episode
 
 SETS = ("task", "failure", "recovery", "calibration")
@@ -58,14 +58,7 @@ class DemosConfig:
     """agent steps of failure seekers and of noisy demonstrators"""
     clone_steps: int = 48000
     """agent steps of the cloned policy exploring, added to the failure set: the failures the gate will really meet"""
-    recovery_episodes: int = 400
-    """recoveries kept, each from a state shortly before a failure"""
-    recovery_steps: int = 30
-    """agent steps of a recovery demonstration"""
-    recovery_noise: float = 0.1
-    """std of the noise on a recovery demonstration"""
-    safe_margin: float = 0.02
-    """metres of margin a recovery must end with to be kept"""
+    recovery: RecoveriesConfig = field(default_factory=RecoveriesConfig)
     calibration_episodes: int = 100
     """failing and as many clean episodes of the cloned policy, for the gate"""
     exploration_std: float = 0.2
@@ -77,9 +70,8 @@ class DemosConfig:
     def __post_init__(self) -> None:
         if self.out == Path():
             object.__setattr__(self, "out", Path("demos") / _folder_name(self.task))
-        for name in ("num_envs", "recovery_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
+        if self.num_envs < 1:
+            raise ValueError(f"num_envs is {self.num_envs}; give 1 or more")
         if min(self.expert_steps, self.clumsy_steps) < 0 or self.expert_steps + self.clumsy_steps < 1:
             raise ValueError(
                 f"expert_steps is {self.expert_steps} and clumsy_steps {self.clumsy_steps}; give 1 or more to at least one"
@@ -164,9 +156,6 @@ class _Session:
         return episodes, snapshots
 
     def recovery_set(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
-        return self.partial.part("recovery", lambda: Part(self._recoveries(snapshots))).episodes
-
-    def _recoveries(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
         cfg = self.config
         # A continued collection may not have reset anything yet, and an environment has no state before its first reset.
         reset_where(self.envs, np.ones(cfg.num_envs, dtype=bool), [cfg.seed] * cfg.num_envs)
@@ -184,33 +173,12 @@ class _Session:
         # The policy's own near-failures come first: they are what the gate will hand over, and a clone of recoveries from
         # scripted accidents alone meets states it has never seen.
         rng = np.random.default_rng([cfg.seed, 8])
-        near = [snapshot.state for snapshot in snapshots if 2 <= snapshot.lead <= LONGEST_LEAD]
-        own = np.array([snapshot.behaviour == "clone" for snapshot in snapshots if 2 <= snapshot.lead <= LONGEST_LEAD])
-        order = np.argsort(rng.random(len(near)) - own, kind="stable")
-        agent = self._experts("recovery", NoiseConfig(white=cfg.recovery_noise))
-        kept: list[Episode] = []
-        self.progress.stage("recoveries", cfg.recovery_episodes)
-        for start in range(0, len(near), cfg.num_envs):
-            states = [near[i] for i in order[start : start + cfg.num_envs]]
-            for result in rescue(
-                self.envs,
-                cfg.task,
-                agent,
-                states,
-                cfg.recovery_steps,
-                episode_seed(Purpose.RECOVERY_SET, cfg.seed, start),
-            ):
-                safe = not result.failed and not result.final_margin < cfg.safe_margin
-                kept += [result.episode] if safe else []
-            self.progress.at(len(kept))
-            if len(kept) >= cfg.recovery_episodes:
-                break
-        if not kept:
-            raise UserError(
-                f"no recovery ended with {cfg.safe_margin} m of margin: give a smaller --safe-margin, more --recovery-steps, or "
-                f"mend the 'recovery' expert of {cfg.task.id}"
-            )
-        return kept[: cfg.recovery_episodes]
+        near = [snapshot for snapshot in snapshots if 2 <= snapshot.lead <= LONGEST_LEAD]
+        own = np.array([snapshot.behaviour == "clone" for snapshot in near])
+        states = [near[i].state for i in np.argsort(rng.random(len(near)) - own, kind="stable")]
+        script, exact = (self._experts("recovery", NoiseConfig(white=noise)) for noise in (cfg.recovery.noise, 0.0))
+        recoveries = Recoveries(self.envs, cfg.task, cfg.recovery, cfg.seed, self.progress)
+        return recoveries.make(states, script, exact, self.partial)
 
     def calibration_set(self, policy: GaussianPolicy) -> list[Episode]:
         return self.partial.part("calibration", lambda: Part(self._calibration(policy))).episodes

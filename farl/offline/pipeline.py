@@ -28,7 +28,7 @@ from farl.algorithms.offline_ppo import OfflinePPOConfig, OfflinePPOResult, impr
 from farl.algorithms.q_risk import QRiskConfig, distil_cost_value, train_q_risk
 from farl.algorithms.risk import ImaginedRisk, RiskConfig
 from farl.algorithms.state_model_training import StateModelConfig, train_state_model
-from farl.data.batches import Transitions, WindowSampler, transitions
+from farl.data.batches import Transitions, WindowSampler, imitated, transitions
 from farl.data.episode_store import read_episodes
 from farl.environments import TaskConfig
 from farl.errors import UserError
@@ -87,6 +87,8 @@ class OfflineConfig:
                     f"risk.horizon is {self.risk.horizon}, so the gate takes {self.risk.horizon + 1} model steps, but "
                     f"{kind}_model.horizon trains only {trained}; raise that one or lower risk.horizon"
                 )
+        if self.risk.tail and not self.q_risk.updates:
+            raise ValueError("risk.tail needs Q-risk, and q_risk.updates is 0; train it, or give --no-risk.tail")
 
 
 def train(config: OfflineConfig) -> Path:
@@ -217,7 +219,7 @@ class _Stage:
         )
 
     def clone_recovery(self) -> None:
-        train, held_out = self._transitions("recovery"), self._transitions("recovery", split="valid")
+        train, held_out = (imitated(self.data["recovery"][split]) for split in ("train", "valid"))
         self.notes["recovery NLL"] = clone(
             self.bundle.recovery,
             train,
@@ -292,7 +294,7 @@ def calibrate_bundle(bundle: OfflineBundle, episodes: list[Episode], config: Cal
     error = expected_calibration_error(
         1 / (1 + torch.exp(-torch.tensor(scale * held_logit + shift))).numpy(), held_label
     )
-    critic = ImaginedRisk(bundle.model, bundle.policy, bundle.risk, scale, shift)
+    critic = ImaginedRisk(bundle.model, bundle.policy, bundle.risk, scale, shift, later=bundle.later)
     fitted = {"scale": scale, "shift": shift, "calibration_error": error}
     bundle.calibration = calibrate(score(critic, episodes), config, **fitted)
     for name, other in further_critics(bundle).items():

@@ -20,6 +20,7 @@ from farl.environments import TaskConfig
 from farl.offline.acceptance import AcceptanceConfig
 from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
+from farl.offline.recoveries import RecoveriesConfig
 from farl.online import checkpoint
 from farl.online.run import OnlineConfig
 
@@ -40,8 +41,9 @@ def demos(out: Path, **changes: Any) -> DemosConfig:
         clumsy_steps=2700,
         failure_steps=3000,
         clone_steps=800,
-        recovery_episodes=40,
-        recovery_steps=12,
+        recovery=RecoveriesConfig(
+            episodes=40, steps=12, rounds=1, round_episodes=24, round_steps=20, bc=BCConfig(updates=150, lr=1e-3)
+        ),
         calibration_episodes=24,
         exploration_std=STD,
         bc=BCConfig(updates=300, lr=1e-3),
@@ -53,7 +55,8 @@ def few(out: Path, **changes: Any) -> DemosConfig:
     """Just enough of each set for every stage to run."""
     sizes = {"expert_steps": 160, "clumsy_steps": 240, "failure_steps": 600, "clone_steps": 100}
     short = BCConfig(updates=40, lr=1e-3)
-    return demos(out, **{**sizes, "recovery_episodes": 12, "calibration_episodes": 3, "bc": short, **changes})
+    recovery = RecoveriesConfig(episodes=12, steps=12, rounds=1, round_episodes=8, round_steps=10, bc=short)
+    return demos(out, **{**sizes, "recovery": recovery, "calibration_episodes": 3, "bc": short, **changes})
 
 
 def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
@@ -70,7 +73,7 @@ def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         state_model=StateModelConfig(updates=250, hidden=(64, 64), lr=2e-3, batch=48),
         paper_model=True,
         latent_model=LatentModelConfig(
-            updates=100, batch=24, lr=2e-3, encoder_lr_scale=1.0, latent=32, width=64, heads=2
+            updates=200, batch=24, lr=2e-3, encoder_lr_scale=1.0, latent=32, width=64, heads=2
         ),
         q_risk=QRiskConfig(updates=900, value_updates=150, lr=1e-3, batch=128, tau=0.02),
         acceptance=AcceptanceConfig(rescues=8, episodes=16, num_envs=16),

@@ -15,7 +15,7 @@ from farl.errors import UserError
 from farl.methods import METHODS, ControlsConfig, gated_share, memoryless
 from farl.networks.latent_model import LatentModel
 from farl.offline.bundle import OfflineBundle
-from farl.offline.critics import paper_critic
+from farl.offline.critics import PAPER_HORIZON, paper_critic
 from farl.online.run import Session, run
 from method import cliff
 
@@ -39,7 +39,7 @@ def test_its_risk_is_the_discounted_sum_over_the_latent_rollout(bundle, generato
     action = torch.zeros(2, 2)
     with torch.no_grad():
         z, expected, a = bundle.latent.encode(bundle.normalizer(obs)), torch.zeros(2), action
-        for step in range(bundle.risk.horizon + 1):
+        for step in range(PAPER_HORIZON + 1):
             z, logits = bundle.latent.step(z, a)
             expected += bundle.risk.gamma**step * logits.sigmoid().mean(0)
             a = bundle.policy(bundle.latent.decode(z)).clamp(-1, 1)

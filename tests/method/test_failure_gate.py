@@ -18,10 +18,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from farl import FailureGate, VectorFailureGate
 from farl.algorithms.gate import Gate, GateConfig
-from farl.algorithms.risk import ImaginedRisk
 from farl.algorithms.router import Router
 from farl.environments import TaskConfig
 from farl.errors import UserError
+from farl.offline.critics import model_critic
 from method import cliff
 
 ID = cliff.TASK.id
@@ -83,7 +83,7 @@ def test_it_decides_as_the_router_does(bundle):
         env = FailureGate(gymnasium.make(ID), bundle, policy)
         rows = play(env, 150, hasty)
         calibration = bundle.calibration
-        critic = ImaginedRisk(bundle.model, follower, bundle.risk, calibration.scale, calibration.shift)
+        critic = model_critic(bundle, follower)
         router = Router(bundle.recovery, critic, Gate(GateConfig(), calibration.threshold, 1))
         obs = rows[0][0]
         for following, _, terminated, truncated, info in rows[1:]:

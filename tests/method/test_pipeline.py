@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from farl.algorithms.latent_model_training import LatentModelConfig
+from farl.data.batches import imitated, transitions
 from farl.data.episode_store import read_episodes
 from farl.errors import UserError
 from farl.offline import pipeline
 from farl.offline.bundle import OfflineBundle
 from farl.offline.demos import SETS, collect
 from farl.offline.pipeline import train
+from farl.offline.recoveries import RecoveriesConfig
 from method import cliff
 
 CALIBRATED = ("threshold", "scale", "shift", "miss_bound", "false_alarm_bound", "auroc")
@@ -66,10 +68,28 @@ def test_demonstrations_are_decided_by_their_seed(few, tmp_path):
 
 
 def test_recoveries_are_kept_only_where_they_ended_safely(demos):
-    episodes = read_episodes(demos / "recovery.hdf5")
+    episodes = [e for e in read_episodes(demos / "recovery.hdf5") if e.behaviour == "recovery"]
     assert len(episodes) >= 20
     assert not any(e.failed for e in episodes)
     assert min(e.margin[-1] for e in episodes) >= 0.02
+
+
+def test_where_a_clone_of_the_recoveries_acted_the_script_is_what_is_imitated(demos):
+    """The script of the point mass has no memory: asked again about the recorded observations, it says the same."""
+    import gymnasium
+
+    episodes = read_episodes(demos / "recovery.hdf5")
+    corrected = [e for e in episodes if e.behaviour == "corrected"]
+    assert len(corrected) == 24
+    expert = gymnasium.make("FailureBench/PointMassCliff-v0").unwrapped.expert("recovery")
+    expert.reset(np.random.default_rng(0))  # its height is always the same
+    for episode in corrected:
+        script = np.stack([expert.act(obs) for obs in episode.obs[:-1]])
+        np.testing.assert_allclose(imitated([episode]).action, script, atol=1e-6)
+    strayed = [np.abs(e.actions - imitated([e]).action.numpy()).max() for e in corrected]
+    assert np.median(strayed) > 0.1  # it was the clone that acted, with noise
+    others = [e for e in episodes if e.behaviour == "recovery"]
+    assert np.array_equal(imitated(others).action, transitions(others, 1.0).action)
 
 
 def test_finished_demonstrations_are_left_alone(made, capsys):
@@ -275,5 +295,5 @@ def test_a_folder_with_someone_elses_files_is_refused_and_kept(few, tmp_path):
 
 def test_demonstrations_without_a_usable_recovery_are_one_message(tmp_path):
     with pytest.raises(UserError, match="recover"):
-        collect(cliff.few(tmp_path / "demos", safe_margin=50.0))  # no place is 50 m away from the cliff
+        collect(cliff.few(tmp_path / "demos", recovery=RecoveriesConfig(safe_margin=50.0)))  # no place is as far away
     assert not list(Path(tmp_path / "demos").glob("*.hdf5"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 
 import gymnasium
 import numpy as np
@@ -230,3 +232,32 @@ def test_the_simulators_state_comes_back_exactly_through_a_vector_of_environment
             assert np.array_equal(left, right)
         assert np.array_equal(one[4]["failure"], other[4]["failure"])
         assert np.array_equal(one[4]["margin"], other[4]["margin"])
+
+
+@pytest.mark.parametrize("kind", ["state", "latent"])
+def test_a_tail_adds_the_chance_of_failing_after_the_last_imagined_step(bundle, kind):
+    """Recomputed step by step: gamma^(H+1) times the chance of getting there times Q-risk of the policy's action there."""
+    model = bundle.model if kind == "state" else bundle.latent
+    config, gamma = RiskConfig(horizon=2), 0.95
+    obs, action = bundle.normalizer.inverse(torch.randn(5, 6)), torch.rand(5, 2) * 2 - 1
+    without = ImaginedRisk(model, bundle.policy, config).risk(obs, action)
+    risk = ImaginedRisk(model, bundle.policy, config, later=bundle.q_risk).risk(obs, action)
+    with torch.no_grad():
+        z, a, alive = model.encode(bundle.normalizer(obs)), action, torch.ones(5)
+        for _ in range(3):
+            z, logits = model.step(z, a)
+            p = logits.sigmoid()
+            alive = alive * (1 - (p.mean(0) + p.std(0, correction=0)).clamp(0, 1))
+            a = bundle.policy(model.decode(z)).clamp(-1, 1)
+        tail = bundle.q_risk(model.decode(z), a).sigmoid().amax(0)
+    torch.testing.assert_close(risk, without + gamma**3 * alive * tail, atol=1e-5, rtol=1e-4)
+    assert (risk > without).all()
+
+
+def test_a_bundle_from_before_there_was_a_tail_is_used_as_it_was_calibrated(made, tmp_path):
+    shutil.copytree(made / "bundle", tmp_path / "old")
+    manifest = json.loads((tmp_path / "old" / "manifest.json").read_text())
+    del manifest["risk"]["tail"]
+    (tmp_path / "old" / "manifest.json").write_text(json.dumps(manifest))
+    assert OfflineBundle.load(tmp_path / "old").later is None
+    assert OfflineBundle.load(made / "bundle").later is not None
