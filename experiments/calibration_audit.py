@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from farl import configuration
-from farl.algorithms.calibration import Calibration, CalibrationConfig, missed
+from farl.algorithms.adaptive_threshold import AdaptiveThreshold
+from farl.algorithms.calibration import Calibration, CalibrationConfig
+from farl.algorithms.gate import Gate, GateConfig
 from farl.data.episode_store import read_episodes
 from farl.errors import UserError
 from farl.offline.bundle import OfflineBundle
@@ -29,6 +32,7 @@ from farl.online.run import OnlineConfig
 
 PROMISES = (0.05, 0.1, 0.2)
 CONFIDENCES = (0.0, 0.9)
+ADAPTATIONS = (0.0, 0.05)
 THIRDS = {"all": (0, 1), "first third": (0, 1 / 3), "second third": (1 / 3, 2 / 3), "last third": (2 / 3, 1)}
 
 
@@ -50,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def audit(run: Path, data: Path | None) -> Iterator[dict[str, Any]]:
-    """A row per promise, confidence and part of the run."""
+    """A row per promise, confidence, adaptation and part of the run."""
     config = configuration.read(OnlineConfig, run / "config.yaml")
     calibration = calibrated(OfflineBundle.load(config.bundle, config.task), data)
     lines = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
@@ -59,27 +63,40 @@ def audit(run: Path, data: Path | None) -> Iterator[dict[str, Any]]:
             f"{run} has gated steps: what its failures would have been is not known; give a run of `watched`"
         )
     steps = max(line["end_step"] for line in lines)
-    for promise in PROMISES:
-        for confidence in CONFIDENCES:
-            threshold = calibration.threshold_for(promise, confidence)
-            for part, (start, end) in THIRDS.items():
-                inside = [line for line in lines if start * steps < line["end_step"] <= end * steps]
-                warned = warnings_of(inside, calibration)
-                yield {
-                    "task": config.task.name,
-                    "lr": config.ppo.lr,
-                    "seed": config.seed,
-                    "agent_steps": steps,
-                    "part": part,
-                    "promise": promise,
-                    "confidence": confidence,
-                    "threshold": f"{threshold:.3g}",
-                    "safe_calibration_steps_gated": f"{calibration.gated_when_safe(threshold):.3f}",
-                    "episodes": len(inside),
-                    "failures": len(warned),
-                    "missed": int((warned <= threshold).sum()),
-                    "realised": "" if math.isnan(share := missed(warned, threshold)) else f"{share:.3f}",
-                }
+    for promise, confidence, adapt in itertools.product(PROMISES, CONFIDENCES, ADAPTATIONS):
+        threshold = calibration.threshold_for(promise, confidence)
+        gate = AdaptiveThreshold(Gate(GateConfig(), threshold, 1), calibration, promise, confidence, adapt)
+        found = list(replay(lines, gate))
+        for part, (start, end) in THIRDS.items():
+            missed = [miss for at, miss in found if start * steps < at <= end * steps]
+            yield {
+                "task": config.task.name,
+                "lr": config.ppo.lr,
+                "seed": config.seed,
+                "agent_steps": steps,
+                "part": part,
+                "promise": promise,
+                "confidence": confidence,
+                "adapt": adapt,
+                "threshold": f"{threshold:.3g}",
+                "safe_calibration_steps_gated": f"{calibration.gated_when_safe(threshold):.3f}",
+                "failures": len(missed),
+                "missed": sum(missed),
+                "realised": f"{sum(missed) / len(missed):.3f}" if missed else "",
+            }
+
+
+def replay(lines: list[dict[str, Any]], gate: AdaptiveThreshold) -> Iterator[tuple[int, bool]]:
+    """When each failure came that left time for a warning, and whether the gate as it then was would have missed it."""
+    lead = gate.calibration.min_lead
+    for line in lines:
+        onset = line["first_failure"]
+        risks = np.zeros(line["length"])
+        if onset is not None and onset >= lead:
+            # The largest early risk stands for all of them; None is a risk that is no number, on which recovery acts.
+            risks[onset - lead] = math.nan if line["warning"] is None else line["warning"]
+            yield line["end_step"], gate.missed(risks.tolist(), onset)
+        gate.close(risks.tolist(), onset)
 
 
 def calibrated(bundle: OfflineBundle, data: Path | None) -> Calibration:
@@ -90,12 +107,6 @@ def calibrated(bundle: OfflineBundle, data: Path | None) -> Calibration:
     if bundle.calibration is None:
         raise UserError("the runs' bundle is not calibrated; give --data")
     return bundle.calibration
-
-
-def warnings_of(lines: list[dict[str, Any]], calibration: Calibration) -> np.ndarray:
-    """The largest early risk before each failure that left time for one; a risk that is no number warns."""
-    late = [line for line in lines if line["failed"] and line["first_failure"] >= calibration.min_lead]
-    return np.array([math.inf if line["warning"] is None else line["warning"] for line in late])
 
 
 if __name__ == "__main__":

@@ -156,6 +156,11 @@ class _Gatekeeper:
     ) -> None:
         bundle = bundle if isinstance(bundle, OfflineBundle) else OfflineBundle.load(Path(bundle))
         check_fit(bundle, *spaces, task_id)
+        if gate is not None and gate.adapt:
+            raise UserError(
+                f"gate.adapt is {gate.adapt}: here nobody tells the gate which episodes failed, so its threshold cannot follow "
+                "them; leave it at 0, or train with `farl online`"
+            )
         follower = bundle.policy if policy is None else _Follower(bundle, policy)
         self._generator = torch.Generator().manual_seed(0)
         parts = Parts(bundle, follower, envs, gate or GateConfig(), ControlsConfig(), self._generator)

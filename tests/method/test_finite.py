@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -67,16 +68,22 @@ def test_a_learner_that_breaks_stops_the_run_before_anything_is_saved(
 
 
 @pytest.mark.parametrize(
-    ("network", "method"), [("model", "farl"), ("recovery", "farl"), ("policy", "uni-o4"), ("q_risk", "simple-critic")]
+    ("weight", "method"),
+    [
+        ("model.failure.weights.0", "farl"),
+        ("recovery.net.0.weight", "farl"),
+        ("policy.net.2.weight", "uni-o4"),
+        ("policy.log_std", "uni-o4"),
+    ],
 )
-def test_a_bundle_with_a_broken_network_stops_at_the_first_step_that_needs_it(bundle, tmp_path, network, method):
-    name, parameter = next(iter(getattr(bundle, network).named_parameters()))
+def test_a_bundle_with_a_broken_network_stops_at_the_first_step_that_needs_it(bundle, tmp_path, weight, method):
+    network, _, name = weight.partition(".")
     with torch.no_grad():
-        parameter.fill_(math.nan)
+        dict(getattr(bundle, network).named_parameters())[name].fill_(math.nan)
     bundle.save(tmp_path / "bundle")
     gate = GateConfig(threshold=0.0)  # everything is handed over
     config = cliff.online(tmp_path / "bundle", tmp_path / "run", method=method, gate=gate, evaluation_episodes=0)
-    with pytest.raises(UserError, match=rf"^{network}\.{name} is not finite"):
+    with pytest.raises(UserError, match=f"^{re.escape(weight)} is not finite"):
         run(config)
     assert checkpoint.load_latest(config.out / "checkpoints") is None
     assert not (config.out / "episodes.jsonl").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -21,10 +22,13 @@ from farl.algorithms.calibration import (
 )
 from farl.algorithms.gate import Gate, GateConfig
 from farl.data.episode_store import read_episodes, write_episodes
+from farl.environments import make_vector
 from farl.errors import UserError
 from farl.methods import METHODS
 from farl.offline.bundle import OfflineBundle
 from farl.offline.pipeline import refuse_shared, train
+from farl.online import run as run_module
+from farl.online.failure_gate import FailureGate
 from farl.online.run import Session, run
 from method import cliff
 from method.test_runs import equal_runs, run_until
@@ -284,3 +288,28 @@ def test_a_bundle_keeps_what_a_promise_is_made_of(bundle, tmp_path):
     assert again.calibration.safe_quantiles == bundle.calibration.safe_quantiles
     assert again.familiarity == bundle.familiarity
     json.loads((tmp_path / "bundle" / "manifest.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_a_gate_under_another_librarys_policy_does_not_pretend_to_adapt(bundle):
+    with pytest.raises(UserError, match=r"gate\.adapt is 0\.1: .*farl online"):
+        FailureGate(gymnasium.make(cliff.TASK.id), bundle, gate=GateConfig(adapt=0.1))
+    env = FailureGate(gymnasium.make(cliff.TASK.id), bundle, gate=GateConfig(miss_rate=0.2, unfamiliar=0.99))
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    assert env.router.gate.threshold == bundle.calibration.threshold_for(0.2, 0.9)
+    env.close()
+
+
+def test_an_environment_with_other_observations_than_the_bundle_is_refused(bundle_folder, tmp_path, monkeypatch):
+    """The task's name is right, but a later version of it may show something else."""
+
+    def narrower(task, count):
+        envs = make_vector(task, count)
+        envs.single_observation_space = gymnasium.spaces.Box(-1, 1, (4,))
+        return envs
+
+    monkeypatch.setattr(run_module, "make_vector", narrower)
+    config = cliff.online(bundle_folder, tmp_path / "run")
+    with pytest.raises(UserError, match=r"observations are a Box of shape \(4,\), the bundle's a Box of shape \(6,\)"):
+        run(config)
+    assert not config.out.exists()
