@@ -57,6 +57,9 @@ def record(studies: Iterable[Path], results: Path, which: str = "all", episodes:
     """
     written: dict[Path, None] = {}
     for study in studies:
+        if study.is_dir() and not (study / "runs").is_dir():
+            print(f"{study} has no runs yet", file=sys.stderr)
+            continue
         evaluations = Evaluations(study / "final_evaluations.json")
         for run in find_runs(study):
             if not run.steps:

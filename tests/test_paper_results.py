@@ -100,6 +100,14 @@ def test_an_unfinished_run_has_a_row_with_its_steps_so_far(tmp_path):
     assert (row["status"], row["agent_steps"], row["target_steps"]) == ("unfinished", "20000", "40000")
 
 
+def test_a_study_without_runs_is_passed_over_and_none_at_all_refused(study, tmp_path):
+    (tmp_path / "begun" / "bundles").mkdir(parents=True)
+    paper_results.record([tmp_path / "begun", study], tmp_path, which="none")
+    assert len(read_table(tmp_path / f"{TASK}.csv")) == 4
+    with pytest.raises(UserError, match="is not a study"):
+        paper_results.record([tmp_path / "mistyped"], tmp_path, which="none")
+
+
 def test_episodes_beyond_the_last_update_are_not_counted_yet(study, tmp_path):
     """A run that was killed goes back to its last checkpoint, and plays them again."""
     path = study / "runs" / TASK / "farl" / "seed-0" / "episodes.jsonl"
