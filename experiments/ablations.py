@@ -57,6 +57,7 @@ VARIANTS: dict[str, Variant] = {
     "model-without-recovery": Variant("--offline.model-data task failure"),
     **{f"accumulate-{how}": Variant(f"{_RISK}accumulate {how}") for how in ("sum", "max")},
     **{f"pessimism-{p}": Variant(f"{_RISK}pessimism {p}") for p in (0.0, 3.0)},
+    "no-tail": Variant(f"{_RISK}no-tail"),
     "particles-8": Variant(f"{_RISK}particles 8"),
     **{f"std-{std}": Variant(f"--offline.exploration-std {std}", BOTH) for std in (0.1, 0.3)},
     **{f"lr-{lr}": Variant(f"--online.ppo.lr {lr}", BOTH) for lr in ("1e-4", "3e-4")},
