@@ -105,7 +105,7 @@ def render(rows: Sequence[Row]) -> str:
     parts = [
         "# Robustness of what was learned",
         "`python -m experiments.robustness RUN...`; every run in [robustness.csv](robustness.csv).",
-        "The mean action of each run's newest checkpoint on 100 fixed episodes, without learning; all seeds of a method together, "
+        "The mean action of each run's newest checkpoint on fixed episodes, without learning; all seeds of a method together, "
         "with Wilson's 95 % interval. *gate on* for Uni-O4 is farl's gate and recovery, from the same bundle, under a policy that "
         "never trained behind them. *Actuator* scales the hand's displacement; *position noise* is white, on hand and object; "
         "where each of the two frames of an observation has its own, the velocities read from them are off by 0.11 m/s per "
@@ -130,9 +130,9 @@ def _task_part(task: str, rows: list[Row]) -> list[str]:
         lines.append(line)
     steps = sorted({int(row["agent_steps"]) for row in rows})
     seeds = sorted({int(row["seed"]) for row in rows})
-    about = (
-        f"After {' to '.join(f'{step:,}' for step in dict.fromkeys((steps[0], steps[-1])))} agent steps; seeds {seeds}."
-    )
+    episodes = max(int(row["episodes"]) for row in rows)
+    spread = " to ".join(f"{step:,}" for step in dict.fromkeys((steps[0], steps[-1])))
+    about = f"After {spread} agent steps; {episodes} episodes of each run; seeds {', '.join(map(str, seeds))}."
     return [f"## {task}", about, markdown(head, lines), _without_the_gate(rows)]
 
 
