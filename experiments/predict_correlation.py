@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau, rankdata, spearmanr
 from torch import Tensor
 
 from farl.algorithms.behaviour_cloning import BCConfig, clone
@@ -259,17 +259,23 @@ def agreement(predicted: Floats, real: list[Floats]) -> Agreement | None:
     if not np.isfinite(predicted).all():
         return None
     mean, error = (np.array([f(r) for r in real]) for f in (np.mean, lambda r: r.std(ddof=1) / len(r) ** 0.5))
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(RESAMPLES):
-        chosen = rng.integers(len(real), size=len(real))
-        again = np.array([rng.choice(real[i], len(real[i])).mean() for i in chosen])
-        drawn.append(spearmanr(predicted[chosen], again)[0])
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
+    low, high = np.nanquantile(_resampled(predicted, real), (0.025, 0.975))
     i, j = np.triu_indices(len(real), 1)
     differ = np.abs(mean[i] - mean[j]) > 1.96 * np.hypot(error[i], error[j])
     right = (predicted[i] - predicted[j]) * (mean[i] - mean[j]) > 0
     rho, tau = spearmanr(predicted, mean)[0], kendalltau(predicted, mean)[0]
     return Agreement(float(rho), (float(low), float(high)), float(tau), int(differ.sum()), float(right[differ].mean()))
+
+
+def _resampled(predicted: Floats, real: list[Floats]) -> Floats:
+    """Spearman's coefficient of ``RESAMPLES`` draws of policies, and of the episodes of each."""
+    rng = np.random.default_rng(0)
+    means = np.stack([row[rng.integers(len(row), size=(RESAMPLES, len(row)))].mean(1) for row in real], axis=1)
+    chosen = rng.integers(len(real), size=means.shape)
+    ranks = [rankdata(values, axis=1) for values in (predicted[chosen], np.take_along_axis(means, chosen, axis=1))]
+    one, other = (r - r.mean(1, keepdims=True) for r in ranks)
+    coefficients: Floats = (one * other).sum(1) / np.sqrt((one**2).sum(1) * (other**2).sum(1))
+    return coefficients
 
 
 def report(bench: Bench) -> tuple[str, list[dict[str, Any]]]:
@@ -286,7 +292,8 @@ def report(bench: Bench) -> tuple[str, list[dict[str, Any]]]:
     lines = [
         f"## {bench.bundle.task.name}, {bench.bundle.shape.model} model",
         "",
-        f"{len(policies)} policies, {EPISODES} real episodes of each, {STARTS} imagined ones.",
+        f"{len(policies)} policies, runs of {bench.steps:,} agent steps (`--steps {bench.steps} --every {bench.every}`); "
+        f"{EPISODES} real episodes of each, {STARTS} imagined ones.",
         "",
         "| predicted by | return: Spearman | Kendall | pairs in order | failure rate: Spearman | Kendall | pairs in order |",
         "|---|---|---|---|---|---|---|",
@@ -356,7 +363,7 @@ def main() -> None:
         section, found = report(Bench(bundle, folder, data_of(folder), work, chosen.steps, chosen.every))
         sections.append(section)
         rows += found
-    write_text(RESULTS / "predict.md", "\n".join([_head(chosen), *sections]))
+    write_text(RESULTS / "predict.md", "\n".join([_head(), *sections]))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -364,12 +371,12 @@ def main() -> None:
     write_text(RESULTS / "predict.csv", text.getvalue())
 
 
-def _head(chosen: argparse.Namespace) -> str:
+def _head() -> str:
     installed = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"""# Predicted beside real
 
 ```sh
-python -m experiments.predict_correlation BUNDLE ... --steps {chosen.steps} --every {chosen.every}
+python -m experiments.predict_correlation BUNDLE ...
 ```
 
 {installed}; commit {git_commit()}.
