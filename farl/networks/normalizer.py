@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+CONSTANT = 1e-4
+"""range in the data below which a dimension does not vary: a tenth of a millimetre"""
 
 
 class Normalizer(nn.Module):
@@ -14,8 +19,9 @@ class Normalizer(nn.Module):
     velocity is the difference of two almost equal positions, and a hand-object offset that of two others: a few
     hundredths in ``x``, of order one after whitening. Networks read ``features``; models predict ``x``.
 
-    The standard deviation has a floor: a dimension that is constant in the data (17 of 39 in MetaWorld with a fixed
-    goal) would otherwise turn any later deviation into an input of millions.
+    A dimension that is constant in the data (17 of 39 in MetaWorld with a fixed goal) is not shown at all: no network can
+    have learned what it means, and whitened, a wall that stands 1 cm elsewhere would be an input far outside everything
+    seen. Below a floor, what varies little is not blown up either.
     """
 
     def __init__(self, obs_dim: int, clip: float = 10.0) -> None:
@@ -27,6 +33,8 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(obs_dim))
         self.register_buffer("std", torch.ones(obs_dim))
         self.register_buffer("whitening", torch.eye(obs_dim))
+        self.varies: Tensor
+        self.register_buffer("varies", torch.ones(obs_dim))
 
     @property
     def obs_dim(self) -> int:
@@ -40,18 +48,24 @@ class Normalizer(nn.Module):
         """Set mean, std and whitening from data; ``component_floor`` bounds the amplification of a principal component."""
         self.mean.copy_(obs.mean(0))
         self.std.copy_(obs.std(0).clamp_min(std_floor))
+        self.varies.copy_(obs.amax(0) - obs.amin(0) > CONSTANT)
         x = self(obs).double()
         covariance = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
         variances, axes = torch.linalg.eigh(covariance)
         self.whitening.copy_((axes / variances.clamp_min(component_floor**2).sqrt()).float())
 
     def forward(self, obs: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
-        return ((obs - self.mean) / self.std).clamp(-self.clip, self.clip)
+        return ((obs - self.mean) / self.std * self.varies).clamp(-self.clip, self.clip)
 
     def inverse(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
-        """Raw observation of a standardised one (exact only where nothing was clipped)."""
+        """Raw observation of a standardised one (exact only where nothing was clipped or constant)."""
         return x * self.std + self.mean
 
     def features(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b features"]:
         """What networks read: ``x`` and its whitened components."""
         return torch.cat([x, (x @ self.whitening).clamp(-self.clip, self.clip)], dim=-1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Normalisers saved before constants were left out show every dimension."""
+        state_dict.setdefault(f"{prefix}varies", torch.ones_like(self.varies))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -73,7 +73,7 @@ def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         state_model=StateModelConfig(updates=250, hidden=(64, 64), lr=2e-3, batch=48),
         paper_model=True,
         latent_model=LatentModelConfig(
-            updates=200, batch=24, lr=2e-3, encoder_lr_scale=1.0, latent=32, width=64, heads=2
+            updates=100, batch=24, lr=2e-3, encoder_lr_scale=1.0, latent=32, width=64, heads=2
         ),
         q_risk=QRiskConfig(updates=900, value_updates=150, lr=1e-3, batch=128, tau=0.02),
         acceptance=AcceptanceConfig(rescues=8, episodes=16, num_envs=16),

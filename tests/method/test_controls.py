@@ -33,9 +33,9 @@ def test_farl_paper_is_the_latent_model_a_plain_sum_and_executed_actions(bundle_
 
 
 def test_its_risk_is_the_discounted_sum_over_the_latent_rollout(bundle, generator):
-    """Every imagined step written out; above 1 where it must be: one accident is counted on every step it lasts."""
+    """Every imagined step written out; over the abyss it is many times that of a place far from it."""
     critic = paper_critic(bundle, bundle.policy)
-    obs = torch.tensor([[0.0, 0.02, 0.6, -1.0, 0.8, -0.12], [-0.8, 0.5, 0.0, 0.0, 1.6, -0.6]])
+    obs = torch.tensor([[-0.1, -0.1, 0.0, -0.5, 0.9, 0.0], [-0.8, 0.5, 0.0, 0.0, 1.6, -0.6]])
     action = torch.zeros(2, 2)
     with torch.no_grad():
         z, expected, a = bundle.latent.encode(bundle.normalizer(obs)), torch.zeros(2), action
@@ -45,7 +45,7 @@ def test_its_risk_is_the_discounted_sum_over_the_latent_rollout(bundle, generato
             a = bundle.policy(bundle.latent.decode(z)).clamp(-1, 1)
     risk = critic.risk(obs, action)
     assert torch.allclose(risk, expected, atol=1e-5)
-    assert risk[0] > 1.0 > risk[1]
+    assert risk[0] > 5 * risk[1]
     assert bundle.calibrations["paper"].auroc > 0.85
 
 

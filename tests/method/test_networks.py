@@ -73,12 +73,14 @@ def test_whitened_features_have_unit_covariance_where_the_data_vary(generator):
     assert (covariance - torch.diag(spread)).abs().max() < 2e-2
 
 
-def test_a_constant_dimension_that_moves_later_stays_within_the_clip(generator):
+def test_what_hardly_varied_is_not_blown_up_later(generator):
+    data = correlated(1000, generator)
+    data[:, 3] += 1e-3 * torch.rand(1000, generator=generator)
     normalizer = Normalizer(4)
-    normalizer.fit(correlated(1000, generator))
-    moved = torch.tensor([[0.0, 0.0, 5.0, 0.705]])  # 5 mm where training never saw a change
-    x = normalizer(moved)
-    assert x[0, 3] == pytest.approx(0.005 / 1e-2, rel=1e-3)  # the floor of the deviation, not 1e-10
+    normalizer.fit(data)
+    moved = data[:1].clone()
+    moved[0, 3] = data[:, 3].mean() + 0.005
+    assert normalizer(moved)[0, 3] == pytest.approx(0.005 / 1e-2, rel=1e-3)  # the floor of the deviation
     assert normalizer.features(normalizer(moved + 1e6)).abs().max() <= 10
 
 
@@ -246,3 +248,25 @@ def test_both_world_models_offer_the_same_interface(generator):
         assert logits.shape == (4, 7)
         assert model.decode(following).shape == (7, 3)
         assert model.reward(z, action).shape == (7,)
+
+
+def test_what_was_constant_in_the_data_changes_nothing_later():
+    """A goal that never moved cannot have been learned from; a broken sensor there is still not a number."""
+    obs = torch.randn(500, 4)
+    obs[:, 2] = 0.86
+    normalizer = Normalizer(4)
+    normalizer.fit(obs)
+    moved = obs[:3].clone()
+    moved[:, 2] += 0.05
+    seen = normalizer.features(normalizer(obs[:3]))
+    assert torch.equal(normalizer.features(normalizer(moved)), seen)
+    assert torch.allclose(normalizer.inverse(normalizer(obs[:3])), obs[:3], atol=1e-5)
+    moved[:, 2] = float("nan")
+    assert normalizer(moved)[:, 2].isnan().all()
+
+
+def test_a_normaliser_saved_before_constants_were_left_out_shows_all():
+    state = {name: value for name, value in Normalizer(3).state_dict().items() if name != "varies"}
+    normalizer = Normalizer(3)
+    normalizer.load_state_dict(state)
+    assert torch.equal(normalizer(torch.tensor([[1.0, 2.0, 3.0]])), torch.tensor([[1.0, 2.0, 3.0]]))
