@@ -3,8 +3,9 @@
     make extras                            # installs Stable-Baselines3
     python -m experiments.benchmark_ppo    # writes results/benchmark_ppo.md
 
-The two take turns within one process and are measured in processor time, so the ratio means something on a machine that
-others use too. *Plain* is ours with PyTorch's own matrix product in place of oneDNN's.
+All take turns within one process and are measured in processor time, so the ratio means something on a machine that
+others use too. *Autograd* is ours with the networks' gradients left to PyTorch (farl/networks/backprop.py writes them out),
+*plain* that with PyTorch's own matrix product in place of oneDNN's as well.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import gymnasium
 import numpy as np
@@ -25,10 +28,16 @@ import torch
 from stable_baselines3 import PPO as TheirPPO
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
+from farl.algorithms import ppo
+from farl.algorithms.optimisation import descend
 from farl.algorithms.ppo import PPO, PPOConfig
 from farl.algorithms.rollout import Rollout
 from farl.networks import linear
+from farl.networks.backprop import Backprop
+from farl.networks.mlp import MLP
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.networks.value import ValueFunction
@@ -43,6 +52,28 @@ class Features(gymnasium.Env[np.ndarray, np.ndarray]):
 
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2 * OBS,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (ACT,), np.float32)
+
+
+class Autograd:
+    """What ``Backprop`` does, left to PyTorch."""
+
+    def __init__(self, net: MLP, *others: nn.Parameter) -> None:
+        self.net, self.parameters = net, [*net.parameters(), *others]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        output: Tensor = self.net(x)
+        return output
+
+    def descend(self, loss: Tensor, optimizer: Optimizer, max_norm: float) -> None:
+        descend(loss, optimizer, self.parameters, max_norm)
+
+
+LEARNERS: dict[str, tuple[type, bool]] = {
+    "ours": (Backprop, linear.AVAILABLE),
+    "autograd": (Autograd, linear.AVAILABLE),
+    "plain": (Autograd, False),
+}
+"""ours with and without its short cuts: how it differentiates, and whether it takes oneDNN's product"""
 
 
 def ours() -> PPO:
@@ -106,17 +137,15 @@ def seconds(call: Callable[[], Any]) -> float:
 def measure(steps: int, envs: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of an update of each, ``rounds`` times in turn, after two that warm up."""
     torch.manual_seed(0)
-    generator, mine, their = torch.Generator().manual_seed(0), ours(), theirs(steps, envs)
-    without, available = ours(), linear.AVAILABLE
-    spent: dict[str, list[float]] = {"ours": [], "plain": [], "theirs": []}
+    generator, their = torch.Generator().manual_seed(0), theirs(steps, envs)
+    learners = {name: ours() for name in LEARNERS}
+    spent: dict[str, list[float]] = {name: [] for name in (*LEARNERS, "theirs")}
     for _ in range(rounds + 2):
-        rollout = rollout_of(mine, steps, envs, generator)
-        spent["ours"].append(seconds(lambda r=rollout: mine.update(r, 0.1)))
-        rollout = rollout_of(without, steps, envs, generator)
-        linear.AVAILABLE = False
-        spent["plain"].append(seconds(lambda r=rollout: without.update(r, 0.1)))
-        linear.AVAILABLE = available
-        fill(their, mine.policy.normalizer, rollout)
+        for name, learner in learners.items():
+            rollout, (gradient, product) = rollout_of(learner, steps, envs, generator), LEARNERS[name]
+            with patch.object(ppo, "Backprop", gradient), patch.object(linear, "AVAILABLE", product):
+                spent[name].append(seconds(partial(learner.update, rollout, 0.1)))
+        fill(their, learner.policy.normalizer, rollout)
         spent["theirs"].append(seconds(their.train))
     return {name: values[2:] for name, values in spent.items()}
 
@@ -128,8 +157,8 @@ def product_rates(rounds: int = 200) -> list[str]:
         x, weight, bias = torch.randn(rows, fan_in), torch.randn(fan_out, fan_in), torch.randn(fan_out)
         both: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
-            both[0].append(seconds(lambda o=(x, weight, bias): torch.nn.functional.linear(*o)))
-            both[1].append(seconds(lambda o=(x, weight, bias): linear.linear(*o)))
+            both[0].append(seconds(partial(torch.nn.functional.linear, x, weight, bias)))
+            both[1].append(seconds(partial(linear.linear, x, weight, bias)))
         own, other = (2e-9 * rows * fan_in * fan_out / median(values) for values in both)
         lines.append(f"| {rows} x {fan_in} x {fan_out} | {own:.0f} | {other:.0f} | {other / own:.2f} |")
     return lines
@@ -144,7 +173,7 @@ def report(spent: dict[str, list[float]], rates: list[str], steps: int, envs: in
         return f"{median(values):.2f} ({low:.2f}-{high:.2f})"
 
     minibatches = CONFIG.epochs * -(-steps * envs // CONFIG.batch)
-    names = {"ours": "ours", "plain": "ours, plain", "theirs": "Stable-Baselines3"}
+    names = {"ours": "ours", "autograd": "ours, autograd", "plain": "ours, plain", "theirs": "Stable-Baselines3"}
     rows = [
         f"| {label} | {median(spent[name]):.3f} | {1e3 * median(spent[name]) / minibatches:.2f} "
         f"| {steps * envs * CONFIG.epochs / median(spent[name]):,.0f} | {ratio('theirs', name)} |"
@@ -164,8 +193,12 @@ def report(spent: dict[str, list[float]], rates: list[str], steps: int, envs: in
                 f"load averages over the last 1, 5 and 15 minutes {load}, {os.cpu_count()} cores.",
                 "",
                 f"Rollouts of {steps} steps of {envs} environments, {CONFIG.epochs} epochs in minibatches of {CONFIG.batch}; "
-                "policy 78-256-256-256-4, value function 78-256-256-1. Processor time, the three taking turns: medians, and "
+                "policy 78-256-256-256-4, value function 78-256-256-1. Processor time, the four taking turns: medians, and "
                 "ratios round by round (middle half in brackets). Target: Stable-Baselines3 / ours at least 1.5.",
+                "",
+                "*Autograd* leaves the networks' gradients to PyTorch, *plain* the matrix products as well. All of ours also "
+                "measure, after every epoch, how far the policy has moved on the whole rollout, a tenth of the update; theirs "
+                "reads it off the minibatches.",
                 "",
                 "| learner | update, s | a minibatch, ms | samples / s | Stable-Baselines3 / this |",
                 "|---" * 5 + "|",

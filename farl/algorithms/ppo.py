@@ -12,8 +12,9 @@ from torch.nn.functional import mse_loss
 from farl.algorithms.advantage import generalised_advantage, held_success
 from farl.algorithms.credit import Credit, CreditMode, assign
 from farl.algorithms.objective import Objective, Return, clipped_surrogate, standardised
-from farl.algorithms.optimisation import anneal, descend, trained
+from farl.algorithms.optimisation import anneal
 from farl.algorithms.rollout import Rollout
+from farl.networks.backprop import Backprop
 from farl.networks.policy import GaussianPolicy
 from farl.networks.value import ValueFunction
 
@@ -111,35 +112,40 @@ class PPO:
     ) -> dict[str, float]:
         cfg, sums, batches = self.config, torch.zeros(3), 0
         kl, policy_on = 0.0, self.iteration >= self.config.warmup
+        value_net = Backprop(self.value.net)
+        policy_net = Backprop(self.policy.net, *([self.policy.log_std] if cfg.std_lr > 0 else []))
+        ungated = (features[free], credit.action[free], credit.log_prob[free])
         for _ in range(cfg.epochs):
             # One permutation an epoch is drawn whether or not the policy still learns: every method sees the same order.
             order = torch.randperm(len(features), generator=self.generator)
             columns = (features, returns, advantage, credit.action, credit.log_prob, credit.weight)
             shuffled = [torch.split(column, cfg.batch) for column in (order, *(column[order] for column in columns))]
             for rows, f, target, adv, action, old, weight in zip(*shuffled, strict=True):
-                value_loss = mse_loss(self.value.of_features(f), target)
-                descend(value_loss, self.value_optimizer, trained(self.value_optimizer), cfg.max_grad_norm * 10)
+                value_loss = mse_loss(self.value.of_output(value_net(f)), target)
+                value_net.descend(value_loss, self.value_optimizer, cfg.max_grad_norm * 10)
                 sums[1] += value_loss.detach()
                 self.objective.fit(rows)
                 batches += 1
                 if policy_on:
-                    log_prob = self.policy.log_prob(self.policy.of_features(f), action)
+                    log_prob = self.policy.log_prob(self.policy.of_output(policy_net(f)), action)
                     loss = self.objective.loss(log_prob, old, weight, adv, rows, cfg.clip)
-                    descend(loss, self.policy_optimizer, trained(self.policy_optimizer), cfg.max_grad_norm)
+                    policy_net.descend(loss, self.policy_optimizer, cfg.max_grad_norm)
                     clipped = ((log_prob.detach() - old).exp() - 1).abs() > cfg.clip
                     sums += torch.stack([loss.detach(), torch.zeros(()), clipped.float().mean()])
             if policy_on:
-                kl = self._divergence(features, credit, free)
+                kl = self._divergence(*ungated)
                 policy_on = kl <= cfg.target_kl
         names = ("policy_loss", "value_loss", "clip_fraction")
         return dict(zip(names, (sums / batches).tolist(), strict=True)) | {"kl": kl}
 
     @torch.no_grad()
-    def _divergence(self, features: Tensor, credit: Credit, free: Tensor) -> float:
+    def _divergence(self, features: Tensor, action: Tensor, old: Tensor) -> float:
         """KL(old || new) estimated on ungated samples (Schulman's k3): gated ones were not drawn from the policy."""
-        if not free.any():
+        if not len(features):
             return 0.0
-        log_ratio = self.policy.log_prob(self.policy.of_features(features[free]), credit.action[free]) - credit.log_prob[free]
+        # In minibatches, whose activations stay in the cache.
+        means = [self.policy.of_features(f) for f in torch.split(features, self.config.batch)]
+        log_ratio = self.policy.log_prob(torch.cat(means), action) - old
         return float((log_ratio.exp() - 1 - log_ratio).mean())
 
     def state_dict(self) -> dict[str, Any]:

@@ -48,7 +48,11 @@ class GaussianPolicy(nn.Module):
 
     def of_features(self, features: Float[Tensor, "b features"]) -> Float[Tensor, "b act"]:
         """Mean action for the features of observations, where they are known already."""
-        return torch.tanh(self.net(features))
+        return self.of_output(self.net(features))
+
+    def of_output(self, output: Float[Tensor, "b act"]) -> Float[Tensor, "b act"]:
+        """Mean action for what ``net`` gives."""
+        return torch.tanh(output)
 
     @torch.no_grad()
     def act(self, obs: Float[Tensor, "b obs"]) -> Float[Tensor, "b act"]:

@@ -23,8 +23,11 @@ class ValueFunction(nn.Module):
 
     def of_features(self, features: Float[Tensor, "b features"]) -> Float[Tensor, " b"]:
         """V for the features of observations, where they are known already."""
-        value: Tensor = self.net(features)
-        return value.squeeze(-1)
+        return self.of_output(self.net(features))
+
+    def of_output(self, output: Float[Tensor, "b 1"]) -> Float[Tensor, " b"]:
+        """V for what ``net`` gives."""
+        return output.squeeze(-1)
 
 
 class DoubleQ(nn.Module):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.distributions import Normal
 
+from farl.algorithms.objective import ChargedHandover, PenalisedReturn, Return
 from farl.algorithms.ppo import PPO, PPOConfig, Rollout
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
@@ -204,3 +207,85 @@ def test_each_ending_gives_the_critic_the_return_it_stands_for(generator):
         following = ppo.value(ppo.policy.normalizer(rollout.next_obs[1]))
     by_hand = [rollout.reward[0] / (1 - 0.8), rollout.reward[1] + 0.8 * following, rollout.reward[2]]
     assert torch.allclose(returns.view(3, 5), torch.stack(by_hand), atol=1e-5)
+
+
+class Cautious(Return):
+    """An objective of somebody else's: nothing but autograd knows its gradient."""
+
+    def loss(self, log_prob, old_log_prob, weight, advantage, rows, clip):
+        move = log_prob - old_log_prob
+        return (weight * (move.square() - 0.1 * torch.tanh(advantage) * move)).mean()
+
+
+def wide(credit, objective, **settings):
+    """Networks large enough for every short cut."""
+    torch.manual_seed(0)
+    policy = GaussianPolicy(Normalizer(OBS), ACT, 0.3, hidden=(128, 128, 128))
+    value = ValueFunction(policy.normalizer, hidden=(128, 128))
+    config = PPOConfig(**{"warmup": 0, "epochs": 3, "batch": 100, **settings})
+    return PPO(policy, value, config, credit, torch.Generator().manual_seed(1), objective)
+
+
+def plainly(ppo, r):
+    """``update`` at done = 0 in PyTorch's own words; ``ppo`` lends its settings and networks of the same weights."""
+    cfg, policy, value = ppo.config, ppo.policy, ppo.value
+    groups = [{"params": list(policy.net.parameters())}]
+    if cfg.std_lr:
+        groups.append({"params": [policy.log_std], "lr": cfg.std_lr})
+    moving = [parameter for group in groups for parameter in group["params"]]
+    policy_adam = torch.optim.Adam(groups, cfg.lr, eps=1e-5)
+    value_adam = torch.optim.Adam(value.net.parameters(), cfg.value_lr, eps=1e-5)
+    read = [nn.Sequential(*net) for net in (policy.net, value.net)]  # without our own product
+
+    with torch.no_grad():
+        v, following = (read[1](features_of(policy, o)).squeeze(-1) for o in (r.obs, r.next_obs))
+        reward, survival = ppo.objective.rewards(r), ppo.objective.survival(r)
+        advantage, carried = torch.zeros_like(v), torch.zeros(v.shape[1])
+        for t in reversed(range(len(v))):
+            delta = reward[t] + cfg.gamma * survival[t] * following[t] - v[t]
+            carried = torch.where(r.truncated[t], 0.0, carried)
+            advantage[t] = carried = delta + cfg.gamma * cfg.lam * survival[t] * carried
+    learns = {
+        "proposed": torch.ones_like(r.gated),
+        "mask": ~r.gated,
+        "executed": torch.ones_like(r.gated),
+        "zfilter": ~r.gated | (r.z_max <= 4),
+    }[ppo.credit]
+    kind = "proposed" if ppo.credit in ("proposed", "mask") else "executed"
+    action, old = getattr(r, kind), getattr(r, f"{kind}_log_prob")
+    table = [features_of(policy, r.obs), action, old, learns.float(), advantage, advantage + v]
+    flat = [column.flatten(0, 1) for column in table]
+    for _ in range(cfg.epochs):
+        for rows in torch.randperm(len(flat[0]), generator=ppo.generator).split(cfg.batch):
+            f, a, before, weight, adv, returns = (column[rows] for column in flat)
+            value_adam.zero_grad()
+            (read[1](f).squeeze(-1) - returns).square().mean().backward()
+            nn.utils.clip_grad_norm_(value.net.parameters(), 10 * cfg.max_grad_norm)
+            value_adam.step()
+            policy_adam.zero_grad()
+            log_prob = Normal(read[0](f).tanh(), policy.log_std.exp()).log_prob(a).sum(-1)
+            ppo.objective.loss(log_prob, before, weight, adv, rows, cfg.clip).backward()
+            nn.utils.clip_grad_norm_(moving, cfg.max_grad_norm)
+            policy_adam.step()
+
+
+def features_of(policy, obs):
+    return policy.normalizer.features(policy.normalizer(obs))
+
+
+@pytest.mark.parametrize("std_lr", [0.0, 1e-3])
+@pytest.mark.parametrize("objective", [Return(), PenalisedReturn(2.0), ChargedHandover(0.5), Cautious()])
+@pytest.mark.parametrize("credit", ["proposed", "mask", "executed", "zfilter"])
+def test_an_update_is_the_one_that_plain_pytorch_makes(credit, objective, std_lr, generator):
+    ours, theirs = (wide(credit, objective, std_lr=std_lr, target_kl=float("inf"), lr=1e-3) for _ in range(2))
+    rollout = rollout_of(ours, generator, steps=64, gated=0.3)
+    rollout.failure = torch.rand(64, 4, generator=generator) < 0.1
+    rollout.handover = rollout.gated & (torch.rand(64, 4, generator=generator) < 0.5)
+    rollout.terminated = torch.rand(64, 4, generator=generator) < 0.05
+    before = weights(ours.policy), weights(ours.value)
+    ours.update(rollout, done=0.0)
+    plainly(theirs, rollout)
+    for mine, other, start in zip((ours.policy, ours.value), (theirs.policy, theirs.value), before, strict=True):
+        assert moved(mine, start) > 2e-3
+        assert moved(mine, weights(other)) < 2e-5
+    assert bool((ours.policy.log_std != before[0]["log_std"]).any()) == (std_lr > 0)
