@@ -196,9 +196,8 @@ def report(spent: dict[str, list[float]], rates: list[str], steps: int, envs: in
                 "policy 78-256-256-256-4, value function 78-256-256-1. Processor time, the four taking turns: medians, and "
                 "ratios round by round (middle half in brackets). Target: Stable-Baselines3 / ours at least 1.5.",
                 "",
-                "*Autograd* leaves the networks' gradients to PyTorch, *plain* the matrix products as well. All of ours also "
-                "measure, after every epoch, how far the policy has moved on the whole rollout, a tenth of the update; theirs "
-                "reads it off the minibatches.",
+                "*Autograd* leaves the networks' gradients to PyTorch, *plain* the matrix products as well. Ours stops by the "
+                "divergence after each epoch, on 256 samples, and reports that of all; theirs reads it off the minibatches.",
                 "",
                 "| learner | update, s | a minibatch, ms | samples / s | Stable-Baselines3 / this |",
                 "|---" * 5 + "|",

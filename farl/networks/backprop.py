@@ -2,7 +2,7 @@
 
 A minibatch of PPO is 256 rows: what autograd does beside the products (a node and a new gradient for every layer, activations
 that may not be overwritten, a norm per tensor) then takes half as long as the products do. Written out, with all gradients
-in one buffer, an update takes a tenth less (``experiments/benchmark_ppo.py``, *autograd*).
+in one buffer, an update takes 7 to 11 % less (``experiments/benchmark_ppo.py``, *autograd*).
 """
 
 from __future__ import annotations
