@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from experiments.cost_curves import draw
 from farl.algorithms.gate import GateConfig
 from farl.algorithms.risk import ImaginedRisk, RiskConfig
 from farl.algorithms.router import Router
@@ -44,8 +45,9 @@ CURVES: dict[str, tuple[int, ...]] = {
     "particles": (1, 2, 4, 8),
     "heads": (1, 3, 5, 9),
     "environments": (1, 4, 16, 64, 256),
+    "tail": (0, 1),
 }
-DEFAULTS = {"horizon": 10, "particles": 1, "heads": 3, "environments": 64}
+DEFAULTS = {"horizon": RiskConfig.horizon, "particles": RiskConfig.particles, "heads": 3, "environments": 64, "tail": 1}
 
 
 class Stepwise:
@@ -146,7 +148,7 @@ def single_decisions(bundle: OfflineBundle, count: int) -> tuple[list[float], li
 
 
 class Live(TorchDispatchMode):
-    """The most bytes that tensors made under it took at any one time."""
+    """The most bytes that tensors made under it took at any one time (torch.profiler's memory events say the same)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +189,8 @@ def critic_of(bundle: OfflineBundle, setting: dict[str, int]) -> ImaginedRisk:
         model = StateModel(bundle.normalizer, bundle.shape.act_dim, **options)
     risk = replace(RiskConfig(), horizon=setting["horizon"], particles=setting["particles"])
     scale, shift = (bundle.calibration.scale, bundle.calibration.shift) if bundle.calibration else (1.0, 0.0)
-    return ImaginedRisk(model, bundle.policy, risk, scale, shift)
+    later = bundle.q_risk if setting["tail"] else None
+    return ImaginedRisk(model, bundle.policy, risk, scale, shift, later=later)
 
 
 def cost_curves(bundle: OfflineBundle, obs: Tensor, rounds: int) -> list[dict[str, float | str]]:
@@ -204,7 +207,8 @@ def cost_curves(bundle: OfflineBundle, obs: Tensor, rounds: int) -> list[dict[st
     for (name, setting), spent, critic, row, action in zip(points, seconds, critics, rows, actions, strict=True):
         with Live() as live:
             critic.risk(row, action)
-        weights = sum(p.numel() * 4 for net in (critic.model, bundle.policy) for p in net.parameters())  # type: ignore[attr-defined]
+        nets = (critic.model, bundle.policy, *filter(None, [critic.later]))
+        weights = sum(p.numel() * 4 for net in nets for p in net.parameters())  # type: ignore[attr-defined]
         table.append(
             {
                 "curve": name,
@@ -248,6 +252,7 @@ def report(
     beside: dict[int, list[dict[str, float]]],
     single: tuple[list[float], list[float]],
     curves: list[dict[str, Any]],
+    figure: str,
 ) -> str:
     """All of it, as markdown."""
     processor, wall = single
@@ -271,8 +276,10 @@ def report(
         "",
         *beside_table(beside),
         "",
-        "Nothing is traded for it: every row is still looked ahead in full, in the same precision, so recall is what it was. The "
-        "last two columns are the check: how far the risks are apart, and whether the threshold ever falls between them.",
+        "Between *gate* and *plain* nothing is traded: every row is looked ahead in full, in the same precision, so recall is the "
+        "same. The last two columns are the check: how far the risks are apart, and whether the threshold ever falls between "
+        "them. What a shorter or longer look-ahead with or without Q-risk after it catches, and takes, is in "
+        "[the method](../docs/method.md#risk).",
         "",
         "## One decision",
         "",
@@ -283,8 +290,10 @@ def report(
         "## Cost curves",
         "",
         "One setting changes, the others stay at their defaults. *ms*: processor time of the risks of all rows, median; "
-        "*working_kb*: the most memory that what it computes takes at once, beside the weights of model and task policy "
-        f"({curves[0]['weights_kb']:.0f} kB).",
+        "*working_kb*: the most memory that what it computes takes at once, beside the weights of model, task policy and Q-risk "
+        f"({curves[0]['weights_kb']:.0f} kB). *tail* 0 leaves out the Q-risk of what comes after the horizon.",
+        "",
+        f"![Time and memory of a decision against its settings]({figure})",
         "",
         f"| {' | '.join(columns)} |",
         "|---" * len(columns) + "|",
@@ -310,7 +319,9 @@ def main() -> None:
             loop.step()
         curves = cost_curves(bundle, torch.from_numpy(loop.obs), asked.rounds)
         single = single_decisions(bundle, asked.decisions)
-        tables = report(bundle.task.id, beside_environment(bundle, tuple(asked.sizes), asked.rounds), single, curves)
+        beside = beside_environment(bundle, tuple(asked.sizes), asked.rounds)
+    figure = asked.output.with_suffix(".png")
+    tables = report(bundle.task.id, beside, single, curves, figure.name)
     print(tables)
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(tables)
@@ -318,6 +329,7 @@ def main() -> None:
         writer = csv.DictWriter(file, list(curves[0]))
         writer.writeheader()
         writer.writerows(curves)
+    draw(curves, DEFAULTS, figure)
 
 
 if __name__ == "__main__":
