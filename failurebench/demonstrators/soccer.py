@@ -15,6 +15,7 @@ from failurebench.experts import (
     FIST_OPENING,
     OPEN,
     PUSH_HEIGHT_M,
+    WAIT_HEIGHT_M,
     Action,
     Expert,
     Observation,
@@ -65,6 +66,12 @@ NEAR_M = 0.03
 
 CORNER_M = 0.03
 """how far beside the middle of the fist the ball touches its corner, not its front"""
+
+RESTS_M_PER_STEP = 0.0002
+"""speed below which a caught ball is let go (0.016 m/s)"""
+
+RELEASED_OPENING = 0.9
+"""gripper opening from which the fingers rise past the ball without touching it"""
 
 CROSSBAR_DEPTH_M = 0.09
 """how far before the goal's centre a hand must be to lift past the crossbar"""
@@ -137,19 +144,25 @@ class TrapBall(Expert):
 
     What a fist does with a ball that will soon be outside depends on where it is: ahead of the ball, it comes down on it or
     pushes it back; beside, it goes round to its outer side; behind, it brakes, for a fist that touches the ball stops with
-    it. With time enough it draws back, comes down over the ball, closes and carries. A ball that has rolled away from the
-    hand is out of reach.
+    it. With time enough it draws back, comes down over the ball, closes and carries. A ball that lies still inside is let go
+    and the hand waits above it, as at the beginning of an episode: from there a task policy knows how to go on. A ball that
+    has rolled away from the hand is out of reach.
     """
 
     inner_margin_m = 0.06
     """the ball is carried at least this far inside"""
 
+    safe_margin_m = 0.05
+    """a ball that rests at least this far inside is let go"""
+
     def reset(self, rng: np.random.Generator) -> None:
         """No habits."""
 
     def act(self, obs: Observation) -> Action:
-        """Stop the ball with the fist, or catch it and carry it back."""
+        """Let a resting ball go; stop a moving one with the fist, or catch it and carry it back."""
         seen = Seen.of(obs)
+        if self._safe(seen) and (over(seen) or clear(seen)):
+            return let_go(seen)
         if seen.opening < FIST_BELOW:
             steps, (out_x, out_y) = way_out(seen)
             x, y = seen.hand[0] - seen.object[0], seen.hand[1] + FIST_MIDDLE_Y_M - seen.object[1]
@@ -164,6 +177,12 @@ class TrapBall(Expert):
                     return np.array([math.copysign(1.0, x), math.copysign(1.0, y), 0.0, CLOSED], np.float32)
                 return brake(seen, steps)
         return catch(seen, inside(seen, self.inner_margin_m))
+
+    def _safe(self, seen: Seen) -> bool:
+        x_low, x_high, y_low, y_high = seen.hazard[:4]
+        x, y, _ = seen.object
+        margin = min(x - x_low, x_high - x, y - y_low, y_high - y)
+        return margin > self.safe_margin_m and math.hypot(*seen.object_velocity[:2]) < RESTS_M_PER_STEP
 
 
 def way_out(seen: Seen) -> tuple[float, Vec2]:
@@ -259,6 +278,25 @@ def follow(seen: Seen, z: float, grip: float) -> Action:
     vx, vy, _ = seen.object_velocity
     action = toward(seen.hand, seen.object[0], seen.object[1], z, grip, gain=15.0)
     return np.clip(action + np.array([100.0 * vx, 100.0 * vy, 0.0, 0.0], np.float32), -1.0, 1.0)
+
+
+def over(seen: Seen) -> bool:
+    """Whether the hand is right above the ball or around it."""
+    (hx, hy, hz), (bx, by, bz) = seen.hand, seen.object
+    return math.hypot(hx - bx, hy - by) < 0.03 and hz - bz < CLEAR_M
+
+
+def clear(seen: Seen) -> bool:
+    """Whether the hand can rise without touching the ball."""
+    (hx, hy, hz), (bx, by, bz) = seen.hand, seen.object
+    return hz - bz > CLEAR_M or math.hypot(hx - bx, hy - by) > OPEN_REACH_M
+
+
+def let_go(seen: Seen) -> Action:
+    """Open where the ball is, then rise and wait."""
+    opens = over(seen) and seen.opening < RELEASED_OPENING
+    rises = not opens and seen.hand[2] < WAIT_HEIGHT_M
+    return np.array([0.0, 0.0, 1.0 if rises else 0.0, OPEN], np.float32)
 
 
 def draw_back(seen: Seen) -> Action:

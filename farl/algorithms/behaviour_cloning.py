@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from farl.algorithms.optimisation import descend
+from farl.algorithms.optimisation import anneal, descend
 from farl.data.batches import Transitions
 from farl.networks.policy import GaussianPolicy
 from farl.progress import Progress
@@ -21,6 +21,8 @@ class BCConfig:
     """gradient steps"""
     batch: int = 256
     lr: float = 3e-4
+    decay: bool = False
+    """let the learning rate fall linearly to 0 over ``updates``; for long training, whose end is then fine work"""
     patience: int = 10
     """held-out checks without a better likelihood before stopping early"""
     check_every: int = 250
@@ -46,6 +48,8 @@ def clone(
     x, x_held = policy.normalizer(train.obs), policy.normalizer(held_out.obs)
     best, best_weights, stale = float("inf"), copy.deepcopy(policy.net.state_dict()), 0
     for update in range(1, config.updates + 1):
+        if config.decay:
+            anneal(optimizer, (update - 1) / config.updates)
         rows = torch.randint(len(train), (config.batch,), generator=generator)
         loss = -policy.log_prob(policy(x[rows]), train.action[rows]).mean()
         descend(loss, optimizer, policy.net.parameters(), max_norm=1.0)

@@ -43,6 +43,17 @@ class CalibrationConfig:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What the exploring task policy did behind a gate with one threshold, shares of episodes and of steps."""
+
+    threshold: float | None
+    """None: without a gate"""
+    failures: float
+    successes: float
+    gated: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Result of a calibration; everything the acceptance table and the report need."""
 
@@ -75,6 +86,8 @@ class Calibration:
     """``warnings`` of the failing episodes, ascending: with them a threshold for any other rate needs no data"""
     safe_quantiles: list[float] = field(default_factory=list)
     """risk of safe steps at evenly spaced quantiles from 0 to 1: what a threshold costs"""
+    trials: list[Trial] = field(default_factory=list)
+    """thresholds tried in closed loop, the first without a gate; empty where the calibrated one was kept"""
 
     def threshold_for(self, miss_rate: float, confidence: float = 0.0) -> float:
         """The largest threshold that promises at most this rate of missed failures; raises UserError where none does."""
@@ -108,6 +121,7 @@ class Calibration:
     def from_dict(cls, record: dict[str, Any]) -> Calibration:
         values: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in record.items()}
         values["reliability"] = [tuple(row) for row in values["reliability"]]
+        values["trials"] = [Trial(**trial) for trial in values.get("trials", [])]
         return cls(**values)
 
 

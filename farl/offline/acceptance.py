@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from farl.algorithms.calibration import missed, score, warnings
+from farl.algorithms.calibration import Calibration, missed, score, warnings
 from farl.algorithms.gate import Gate, GateConfig
 from farl.algorithms.offline_ppo import OfflinePPOResult
 from farl.algorithms.router import Router, Ungated
@@ -130,6 +130,25 @@ def _gate_checks(bundle: OfflineBundle) -> list[Check]:
             c.miss_bound >= c.false_alarm_bound,
             bound,
         ),
+        *_threshold_trials(c),
+    ]
+
+
+def _threshold_trials(c: Calibration) -> list[Check]:
+    if not c.trials:
+        return []
+    free, *gated = c.trials
+    chosen = next(trial for trial in gated if trial.threshold == c.threshold)
+    tried = "; ".join(f"{t.threshold:.3f}: {100 * t.failures:.0f} % fail, {100 * t.successes:.0f} % succeed" for t in gated)
+    kept = chosen.failures < free.failures and chosen.successes >= 0.8 * free.successes
+    return [
+        Check(
+            "threshold tried in closed loop",
+            f"{100 * chosen.failures:.0f} % fail",
+            f"< {100 * free.failures:.0f} %, success kept",
+            kept if free.failures else None,
+            f"without a gate {100 * free.failures:.0f} % fail, {100 * free.successes:.0f} % succeed; {tried}",
+        )
     ]
 
 

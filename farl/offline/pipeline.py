@@ -38,6 +38,7 @@ from farl.networks.state_model import StateModel
 from farl.offline.acceptance import AcceptanceConfig, Check, examine, table
 from farl.offline.bundle import ModelKind, OfflineBundle, Shape
 from farl.offline.critics import further_critics
+from farl.offline.threshold_search import ThresholdSearchConfig, search_thresholds
 from farl.outputs import claim
 from farl.progress import Progress
 from farl.types import Episode
@@ -65,7 +66,7 @@ class OfflineConfig:
     weights: Path | None = None
     """bundle whose networks are taken over, so that only the calibration is made; None trains them"""
     bc: BCConfig = field(default_factory=BCConfig)
-    recovery_bc: BCConfig = field(default_factory=lambda: BCConfig(updates=6000))
+    recovery_bc: BCConfig = field(default_factory=lambda: BCConfig(updates=12000, lr=1e-3, decay=True))
     iql: IQLConfig = field(default_factory=IQLConfig)
     offline_ppo: OfflinePPOConfig = field(default_factory=OfflinePPOConfig)
     state_model: StateModelConfig = field(default_factory=StateModelConfig)
@@ -75,6 +76,7 @@ class OfflineConfig:
     q_risk: QRiskConfig = field(default_factory=QRiskConfig)
     risk: RiskConfig = field(default_factory=RiskConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    search: ThresholdSearchConfig = field(default_factory=ThresholdSearchConfig)
     acceptance: AcceptanceConfig = field(default_factory=AcceptanceConfig)
 
     def __post_init__(self) -> None:
@@ -274,6 +276,7 @@ class _Stage:
         self.progress.stage("calibration", 1)
         held_out = self.data["calibration"]["train"] + self.data["calibration"]["valid"]
         calibrate_bundle(self.bundle, held_out, self.config.calibration)
+        search_thresholds(self.bundle, self.config.search, self.progress)
 
     def examine(self) -> list[Check]:
         ppo = self.notes.get("offline PPO")   # none where the networks were taken over

@@ -21,6 +21,7 @@ from farl.offline.acceptance import AcceptanceConfig
 from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
 from farl.offline.recoveries import RecoveriesConfig
+from farl.offline.threshold_search import ThresholdSearchConfig
 from farl.online import checkpoint
 from farl.online.run import OnlineConfig
 
@@ -76,6 +77,7 @@ def offline(data: Path, out: Path, **changes: Any) -> OfflineConfig:
             updates=100, batch=24, lr=2e-3, encoder_lr_scale=1.0, latent=32, width=64, heads=2
         ),
         q_risk=QRiskConfig(updates=900, value_updates=150, lr=1e-3, batch=128, tau=0.02),
+        search=ThresholdSearchConfig(episodes=0),  # what calibration promises is tested as it stands
         acceptance=AcceptanceConfig(rescues=8, episodes=16, num_envs=16),
     )
     return replace(config, **changes)
@@ -94,6 +96,7 @@ def hurried(data: Path, out: Path, **changes: Any) -> OfflineConfig:
         state_model=StateModelConfig(updates=8, hidden=(16,), batch=16),
         paper_model=False,
         q_risk=QRiskConfig(updates=8, value_updates=4, batch=32),
+        search=ThresholdSearchConfig(episodes=8, num_envs=8),
         acceptance=AcceptanceConfig(rescues=2, episodes=8, num_envs=8, limit=200),
     )
     return replace(config, **changes)

@@ -1,0 +1,131 @@
+"""The threshold tried out: of those that keep the promise, the one under which the task policy does best in closed loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+
+from farl.algorithms.calibration import MIN_THRESHOLD, Calibration, Trial
+from farl.algorithms.gate import Gate, GateConfig
+from farl.algorithms.router import Router, Ungated
+from farl.environments import get_states, make_vector
+from farl.offline.bundle import OfflineBundle
+from farl.offline.critics import further_critics, model_critic
+from farl.offline.evaluation import evaluate
+from farl.progress import Progress
+from farl.seeds import Purpose, episode_seed
+from farl.types import FailureCritic
+
+FIRST_EPISODE = 600_000_000
+"""apart from the episodes that the bundle is examined on"""
+
+
+@dataclass(frozen=True)
+class ThresholdSearchConfig:
+    """How thresholds below the calibrated one are tried out in simulation."""
+
+    episodes: int = 96
+    """episodes of the exploring task policy for each; 0 keeps the calibrated threshold"""
+    num_envs: int = 32
+    quantiles: tuple[float, ...] = (0.95, 0.9, 0.85, 0.8, 0.7)
+    """quantiles of the risk of safe steps that are tried, where they lie below the calibrated threshold"""
+    success_weight: float = 0.5
+    """failures that a success fewer than without a gate counts as much as"""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 0 or self.num_envs < 1:
+            raise ValueError(f"search.episodes is {self.episodes}, search.num_envs {self.num_envs}; give 0 and 1, or more")
+        if not all(0 <= q <= 1 for q in self.quantiles):
+            raise ValueError(f"search.quantiles are {self.quantiles}; each is a share from 0 to 1")
+        if not self.success_weight >= 0:
+            raise ValueError(f"search.success_weight is {self.success_weight}; give 0 or more")
+
+
+def search_thresholds(bundle: OfflineBundle, config: ThresholdSearchConfig, progress: Progress) -> None:
+    """Lower the threshold of every critic of the bundle, in place, where that pays; nothing happens without a simulator.
+
+    A threshold from held-out episodes knows what a missed failure is, not what recovery makes of a warning: a ball has to be
+    stopped long before it is lost, and a gate that always acts stops the task. Only thresholds up to the calibrated one are
+    tried, so the promised miss rate holds for the one that is chosen.
+    """
+    if not config.episodes or bundle.calibration is None:
+        return
+    envs = make_vector(bundle.task, config.num_envs)
+    envs.reset(seed=0)
+    if get_states(envs) is not None:
+        bundle.calibration = _chosen(bundle, envs, model_critic(bundle, bundle.policy), bundle.calibration, config, progress)
+        for name, critic in further_critics(bundle).items():
+            bundle.calibrations[name] = _chosen(bundle, envs, critic, bundle.calibrations[name], config, progress)
+    envs.close()
+
+
+def best(trials: Sequence[Trial], success_weight: float) -> Trial:
+    """The gated trial with the fewest failures, counting lost successes as failures; the first trial is without a gate.
+
+    Of equals the one that acts least.
+    """
+    free, *gated = trials
+
+    def cost(trial: Trial) -> float:
+        return trial.failures + success_weight * max(0.0, free.successes - trial.successes)
+
+    return min(gated, key=lambda trial: (cost(trial), -(trial.threshold or 0.0)))
+
+
+def _chosen(
+    bundle: OfflineBundle,
+    envs: VectorEnv[Any, Any, Any],
+    critic: FailureCritic,
+    calibration: Calibration,
+    config: ThresholdSearchConfig,
+    progress: Progress,
+) -> Calibration:
+    grid = calibration.safe_quantiles
+    lower = {grid[round(q * (len(grid) - 1))] for q in config.quantiles} if grid else set()
+    lower = {t for t in lower if MIN_THRESHOLD < t < calibration.threshold}
+    thresholds = [None, calibration.threshold, *sorted(lower, reverse=True)]
+    progress.stage("thresholds in closed loop", len(thresholds))
+    trials: list[Trial] = []
+    for threshold in thresholds:
+        trials.append(_play(bundle, envs, critic, threshold, config))
+        progress.at(len(trials), f"failures {trials[-1].failures:.2f}, success {trials[-1].successes:.2f}")
+        if len(trials) > 1 and trials[-1].successes < 0.5 * trials[0].successes:
+            break   # a lower threshold would only stop the task more
+    threshold = best(trials, config.success_weight).threshold
+    assert threshold is not None
+    alarms = float((np.array(grid) > threshold).mean()) if grid else calibration.false_positive_rate
+    return dataclasses.replace(calibration, threshold=threshold, trials=trials, false_positive_rate=alarms)
+
+
+def _play(
+    bundle: OfflineBundle,
+    envs: VectorEnv[Any, Any, Any],
+    critic: FailureCritic,
+    threshold: float | None,
+    config: ThresholdSearchConfig,
+) -> Trial:
+    """The same episodes with the same exploration noise for every threshold."""
+    noise = torch.Generator().manual_seed(bundle.seed)
+    router: Router | Ungated = Ungated()
+    if threshold is not None:
+        router = Router(bundle.recovery, critic, Gate(GateConfig(), threshold, envs.num_envs))
+    rows = evaluate(
+        envs,
+        bundle.task,
+        lambda obs: bundle.policy.sample(bundle.policy.act(obs), noise),
+        router,
+        config.episodes,
+        episode_seed(Purpose.ACCEPTANCE, bundle.seed, FIRST_EPISODE),
+    )
+    return Trial(
+        threshold=threshold,
+        failures=float(np.mean([row["failed"] for row in rows])),
+        successes=float(np.mean([row["outcome"] == "success" for row in rows])),
+        gated=sum(row["gated_steps"] for row in rows) / sum(row["length"] for row in rows),
+    )
