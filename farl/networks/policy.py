@@ -60,7 +60,7 @@ class GaussianPolicy(nn.Module):
         mean: Tensor = self(self.normalizer(obs))
         return mean
 
-    def log_prob(self, mean: Float[Tensor, "b act"], action: Float[Tensor, "b act"]) -> Float[Tensor, " b"]:
+    def log_prob(self, mean: Float[Tensor, "*b act"], action: Float[Tensor, "*b act"]) -> Float[Tensor, "*b"]:
         """Log-density of raw actions."""
         std = self.std
         z = (action - mean) / std

@@ -60,13 +60,15 @@ class Actor:
         (act_dim,) = self.envs.single_action_space.shape or (0,)
         count, obs_dim = self.obs.shape
         rollout = Rollout.empty(steps, count, obs_dim, act_dim)
+        means = torch.zeros_like(rollout.proposed)
         for t in range(steps):
             obs = torch.from_numpy(self.obs.copy())
-            mean, proposed = self._propose(obs)
+            means[t], proposed = self._propose(obs)
             decision = self.router.decide(obs, proposed)
             self.check(obs, decision)
-            self._record_decision(rollout, t, obs, mean, decision)
+            self._record_decision(rollout, t, obs, decision)
             self._execute(rollout, t, decision)
+        self._place_actions(rollout, means)
         return rollout
 
     @torch.no_grad()
@@ -77,17 +79,19 @@ class Actor:
         self.seconds["policy"] += time.perf_counter() - start
         return mean, proposed
 
-    @torch.no_grad()
-    def _record_decision(
-        self, rollout: Rollout, t: int, obs: torch.Tensor, mean: torch.Tensor, decision: Decision
-    ) -> None:
+    def _record_decision(self, rollout: Rollout, t: int, obs: torch.Tensor, decision: Decision) -> None:
         rollout.obs[t], rollout.risk[t], rollout.gated[t] = obs, decision.risk, decision.gated
         rollout.proposed[t], rollout.executed[t] = decision.proposed, decision.executed
-        rollout.proposed_log_prob[t] = self.policy.log_prob(mean, decision.proposed)
-        rollout.executed_log_prob[t] = self.policy.log_prob(mean, decision.executed)
         held = torch.tensor([bool(record.gated) and record.gated[-1] for record in self.records])
         rollout.handover[t] = decision.gated & ~held
-        rollout.z_max[t] = ((decision.executed - mean).abs() / self.policy.std).amax(-1)
+        rollout.failed[t] = torch.tensor([record.first_failure is not None for record in self.records])
+
+    @torch.no_grad()
+    def _place_actions(self, rollout: Rollout, means: torch.Tensor) -> None:
+        """Where the actions lie under the policy that acted: for all steps at once, since it does not change between them."""
+        rollout.proposed_log_prob = self.policy.log_prob(means, rollout.proposed)
+        rollout.executed_log_prob = self.policy.log_prob(means, rollout.executed)
+        rollout.z_max = ((rollout.executed - means).abs() / self.policy.std).amax(-1)
 
     def _execute(self, rollout: Rollout, t: int, decision: Decision) -> None:
         start = time.perf_counter()
@@ -100,7 +104,6 @@ class Actor:
         rollout.reward[t] = torch.from_numpy(np.asarray(reward, dtype=np.float32)) * self.reward_scale
         rollout.terminated[t], rollout.truncated[t] = torch.from_numpy(terminated), torch.from_numpy(truncated)
         rollout.failure[t] = torch.from_numpy(failure)
-        rollout.failed[t] = torch.tensor([record.first_failure is not None for record in self.records])
         success = column(info, "success", self.envs.num_envs, 0.0) > 0
         rollout.success[t] = torch.from_numpy(success & truncated)
         self.obs = np.array(following, dtype=np.float32)
@@ -121,10 +124,11 @@ class Actor:
         success = column(info, "success", len(action), 0.0)
         kinds = info.get("failure_type", [""] * len(action))
         details = info.get("failure_detail", [None] * len(action))
+        rewards, failures = np.asarray(reward, dtype=np.float64).tolist(), failure.tolist()
         risk, gated = decision.risk.tolist(), decision.gated.tolist()
         for i, record in enumerate(self.records):
             detail = None if details[i] is None else str(details[i])
-            record.add(float(reward[i]), bool(failure[i]), str(kinds[i]), gated[i], risk[i], action[i], detail)
+            record.add(rewards[i], failures[i], str(kinds[i]), gated[i], risk[i], action[i], detail)
             if terminated[i] or truncated[i]:
                 line = self.ledger.close(record, bool(terminated[i]), bool(success[i]))
                 gate = self.router.gate
