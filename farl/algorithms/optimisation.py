@@ -22,11 +22,6 @@ def descend(loss: Tensor, optimizer: Optimizer, parameters: Iterable[nn.Paramete
     return float(norm)
 
 
-def trained(optimizer: Optimizer) -> list[nn.Parameter]:
-    """The parameters an optimiser moves; quicker than asking a module for its own."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
 def anneal(optimizer: Optimizer, done: float) -> None:
     """Linear decay of every group's own rate, from what it was first to zero at ``done`` = 1."""
     for group in optimizer.param_groups:
