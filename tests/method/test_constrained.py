@@ -316,9 +316,11 @@ def test_a_run_starts_with_the_offline_cost_critic_and_continues_with_its_own(
 
 def test_a_bundle_without_a_cost_critic_is_refused_in_words(few, tmp_path):
     from farl.algorithms.q_risk import QRiskConfig
+    from farl.algorithms.risk import RiskConfig
     from farl.offline.pipeline import train
 
-    lean = train(cliff.hurried(few, tmp_path / "lean", q_risk=QRiskConfig(updates=0)))
+    without = {"q_risk": QRiskConfig(updates=0), "risk": RiskConfig(horizon=3, tail=False)}
+    lean = train(cliff.hurried(few, tmp_path / "lean", **without))
     with pytest.raises(UserError, match=r"no cost critic.*farl offline"):
         Session(cliff.online(lean, tmp_path / "run", method="p3o"))
 
