@@ -132,7 +132,7 @@ class PPO:
                     clipped = ((log_prob.detach() - old).exp() - 1).abs() > cfg.clip
                     sums += torch.stack([loss.detach(), torch.zeros(()), clipped.float().mean()])
             if policy_on:
-                # A minibatch's worth, other rows each time, tells it to a tenth; all rows would cost a tenth of the update.
+                # Of a minibatch's worth, other rows each time, which tells it to a sixth: all would cost a tenth of the update.
                 policy_on = self._divergence(features, credit, order[free[order]][: cfg.batch]) <= cfg.target_kl
         kl = self._divergence(features, credit, free.nonzero().flatten()) if learns else 0.0
         names = ("policy_loss", "value_loss", "clip_fraction")
