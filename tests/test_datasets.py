@@ -32,6 +32,7 @@ PARTS = (
     "failure-3-clone",
     "failure-4-clone",
     "recovery",
+    "recovery-1",
     "calibration",
 )
 

@@ -25,7 +25,7 @@ class QRiskConfig:
     """Recovery RL's critic, trained offline."""
 
     updates: int = 6000
-    """gradient steps; 0 leaves Q-risk, and with it simple-critic, ppo-lag and p3o, out of the bundle"""
+    """gradient steps; 0 leaves Q-risk, and with it the tail of the risk, simple-critic, ppo-lag and p3o, out of the bundle"""
     value_updates: int = 1000
     """gradient steps of the cost critic, which is the mean of Q-risk over the policy's actions"""
     batch: int = 128

@@ -90,7 +90,7 @@ class OfflineConfig:
                     f"{kind}_model.horizon trains only {trained}; raise that one or lower risk.horizon"
                 )
         if self.risk.tail and not self.q_risk.updates:
-            raise ValueError("risk.tail needs Q-risk, and q_risk.updates is 0; train it, or give --no-risk.tail")
+            raise ValueError("risk.tail needs Q-risk, and q_risk.updates is 0; train it, or give --risk.no-tail")
 
 
 def train(config: OfflineConfig) -> Path:

@@ -58,7 +58,7 @@ def test_a_negative_cooldown_is_refused():
         GateConfig(cooldown=-1)
 
 
-@pytest.mark.parametrize("settings", [{"threshold": -0.1}, {"leave": 1.5}, {"min_dwell": 0}, {"min_dwell": 30}])
+@pytest.mark.parametrize("settings", [{"threshold": -0.1}, {"leave": 1.5}, {"min_dwell": 0}, {"min_dwell": 101}])
 def test_settings_that_contradict_themselves_are_refused(settings):
     with pytest.raises(ValueError, match=r"gate\."):
         GateConfig(**settings)

@@ -12,6 +12,7 @@ import torch
 from failurebench.point_mass import CLIFF_TOP, CLIFF_X
 from farl.algorithms.calibration import CalibrationConfig, calibrate, score
 from farl.algorithms.q_risk import QRisk, QRiskConfig, distil_cost_value, onsets, risk_target, train_q_risk
+from farl.algorithms.risk import RiskConfig
 from farl.data.episode_store import read_episodes
 from farl.errors import UserError
 from farl.networks.normalizer import Normalizer
@@ -177,12 +178,23 @@ def test_a_bundle_from_before_there_was_q_risk_still_reads_and_says_what_it_lack
 def test_leaving_q_risk_out_changes_no_other_weight(few, tmp_path):
     from farl.offline.pipeline import train
 
-    full = OfflineBundle.load(train(cliff.hurried(few, tmp_path / "full")))
-    lean = OfflineBundle.load(train(cliff.hurried(few, tmp_path / "lean", q_risk=QRiskConfig(updates=0))))
+    plain, none = RiskConfig(tail=False), QRiskConfig(updates=0)
+    full = OfflineBundle.load(train(cliff.hurried(few, tmp_path / "full", risk=plain)))
+    lean = OfflineBundle.load(train(cliff.hurried(few, tmp_path / "lean", risk=plain, q_risk=none)))
     assert lean.q_risk is None
     weights = full.weights()
     assert all(torch.equal(tensor, weights[name]) for name, tensor in lean.weights().items())
     assert any(name.startswith("q_risk.") for name in weights)
+
+
+def test_a_tail_without_q_risk_is_refused_with_the_flag_that_leaves_it_out(few, tmp_path):
+    from farl import configuration
+    from farl.offline.pipeline import OfflineConfig
+
+    with pytest.raises(ValueError, match=r"--risk\.no-tail"):
+        cliff.hurried(few, tmp_path, q_risk=QRiskConfig(updates=0))
+    lean = configuration.load(OfflineConfig, ["--q-risk.updates", "0", "--risk.no-tail"], "farl offline")
+    assert not lean.risk.tail
 
 
 @pytest.mark.parametrize(("setting", "value"), [("gamma", 1.0), ("gamma", 0.0), ("onset_fraction", 1.0)])
