@@ -91,7 +91,7 @@ def collect(config: DemosConfig) -> Path:
     task_set = session.task_set()
     policy = _clone_of(task_set, config, progress, partial)
     failures, snapshots = session.failure_set(policy)
-    recoveries = session.recovery_set(snapshots)
+    recoveries = session.recovery_set(snapshots, policy)
     calibration = session.calibration_set(policy)
     envs.close()
     made = dict(zip(SETS, (task_set, failures, recoveries, calibration), strict=True))
@@ -155,7 +155,7 @@ class _Session:
             snapshots += made.snapshots
         return episodes, snapshots
 
-    def recovery_set(self, snapshots: Sequence[Snapshot]) -> list[Episode]:
+    def recovery_set(self, snapshots: Sequence[Snapshot], policy: GaussianPolicy) -> list[Episode]:
         cfg = self.config
         # A continued collection may not have reset anything yet, and an environment has no state before its first reset.
         reset_where(self.envs, np.ones(cfg.num_envs, dtype=bool), [cfg.seed] * cfg.num_envs)
@@ -177,7 +177,8 @@ class _Session:
         own = np.array([snapshot.behaviour == "clone" for snapshot in near])
         states = [near[i].state for i in np.argsort(rng.random(len(near)) - own, kind="stable")]
         script, exact = (self._experts("recovery", NoiseConfig(white=noise)) for noise in (cfg.recovery.noise, 0.0))
-        recoveries = Recoveries(self.envs, cfg.task, cfg.recovery, cfg.seed, self.progress)
+        std = cfg.exploration_std
+        recoveries = Recoveries(self.envs, cfg.task, cfg.recovery, cfg.seed, self.progress, policy, std)
         return recoveries.make(states, script, exact, self.partial)
 
     def calibration_set(self, policy: GaussianPolicy) -> list[Episode]:

@@ -27,6 +27,9 @@ from farl.types import SHOWN, Episode, State
 RECOVERY_STD = 0.2
 """of the clone's likelihood; its mean, which is all that acts, does not depend on it"""
 
+TAKE_BACK = 0.3
+"""chance per agent step that an interruption ends"""
+
 ROUND_SEEDS = 10_000_000
 """apart from each other, so that no two rounds share an episode seed"""
 
@@ -49,6 +52,8 @@ class RecoveriesConfig:
     """episodes of each round"""
     round_steps: int = 60
     """agent steps of each: more than of the script's, because the gate may let recovery act for long"""
+    interruptions: float = 0.0
+    """chance per agent step of a round that the task policy takes over for a while, as behind a gate that hands back"""
     bc: BCConfig = field(default_factory=BCConfig)
     """the clone of each round; the bundle's own recovery policy is cloned anew"""
 
@@ -58,33 +63,61 @@ class RecoveriesConfig:
                 raise ValueError(f"recovery.{name} is {getattr(self, name)}; give 1 or more")
         if self.rounds < 0:
             raise ValueError(f"recovery.rounds is {self.rounds}; give 0 or more")
+        if not 0 <= self.interruptions < 1:
+            raise ValueError(f"recovery.interruptions is {self.interruptions}; give a chance from 0 up to, not including, 1")
 
 
 class Corrected:
-    """An agent: the clone acts, and what the demonstrator would have done is kept beside it."""
+    """An agent: the clone acts, and what the demonstrator would have done is kept beside it.
 
-    def __init__(self, actor: ExploringPolicy, demonstrators: NoisyExperts) -> None:
-        self.actor, self.demonstrators = actor, demonstrators
+    Now and then the task policy acts instead, for a few steps each time.
+    """
+
+    def __init__(
+        self,
+        clone: ExploringPolicy,
+        demonstrators: NoisyExperts,
+        task: ExploringPolicy,
+        interruptions: float,
+        rng: np.random.Generator,
+    ) -> None:
+        self.clone, self.demonstrators, self.task = clone, demonstrators, task
+        self.interruptions, self.rng = interruptions, rng
+        self.interrupted = np.zeros(len(demonstrators.experts), dtype=bool)
         self.shown: list[list[FloatArray]] = [[] for _ in demonstrators.experts]
         """for each environment the demonstrator's actions since its episode began"""
 
     def begin(self, env: int, seed: int) -> None:
         self.demonstrators.begin(env, seed)
-        self.shown[env] = []
+        self.shown[env], self.interrupted[env] = [], False
 
     def act(self, obs: FloatArray) -> FloatArray:
         for env, action in enumerate(np.clip(self.demonstrators.act(obs), -1, 1)):
             self.shown[env].append(action)
-        return self.actor.act(obs)
+        recovery = self.clone.act(obs)
+        if not self.interruptions:
+            return recovery
+        draw = self.rng.random(len(obs))
+        self.interrupted = np.where(self.interrupted, draw > TAKE_BACK, draw < self.interruptions)
+        return np.where(self.interrupted[:, None], self.task.act(obs), recovery)
 
 
 class Recoveries:
     """Makes the recovery set from states shortly before failures."""
 
     def __init__(
-        self, envs: VectorEnv[Any, Any, Any], task: TaskConfig, config: RecoveriesConfig, seed: int, progress: Progress
+        self,
+        envs: VectorEnv[Any, Any, Any],
+        task: TaskConfig,
+        config: RecoveriesConfig,
+        seed: int,
+        progress: Progress,
+        policy: GaussianPolicy,
+        exploration_std: float,
     ) -> None:
         self.envs, self.task, self.config, self.seed, self.progress = envs, task, config, seed, progress
+        self.policy, self.exploration_std = policy, exploration_std
+        """the task policy that interrupts"""
 
     def make(self, states: Sequence[State], script: NoisyExperts, exact: NoisyExperts, partial: Partial) -> list[Episode]:
         """Recoveries of ``script`` from ``states``, the first ones first; then rounds in which ``exact``, without noise, corrects.
@@ -122,8 +155,10 @@ class Recoveries:
         an episode, it lost the ball in 73 % of episodes, the script it was cloned from in none, and after two rounds neither.
         """
         cfg = self.config
-        actor = ExploringPolicy(self._clone(number, episodes), cfg.noise, self.seed * 100 + number)
-        agent = Corrected(actor, exact)
+        own = self.seed * 100 + number
+        actor = ExploringPolicy(self._clone(number, episodes), cfg.noise, own)
+        task = ExploringPolicy(self.policy, self.exploration_std, own + 50)
+        agent = Corrected(actor, exact, task, cfg.interruptions, np.random.default_rng([self.seed, 9, number]))
         rng = np.random.default_rng([self.seed, 8, number])
         chosen = [states[i] for i in rng.integers(len(states), size=cfg.round_episodes)]
         self.progress.stage(f"recoveries corrected, round {number} of {cfg.rounds}", cfg.round_episodes)
