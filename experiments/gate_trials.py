@@ -11,12 +11,12 @@ import argparse
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.vector import VectorEnv
 
 from experiments.tables import markdown
 from farl.algorithms.gate import Gate, GateConfig
@@ -24,14 +24,14 @@ from farl.algorithms.router import Router, Ungated
 from farl.environments import make_experts, make_vector
 from farl.offline.bundle import OfflineBundle
 from farl.offline.critics import model_critic
-from farl.offline.evaluation import evaluate
-from farl.seeds import Purpose, episode_seed
+from farl.offline.threshold_search import play
 from farl.types import FailureCritic, Policy
 
 FIRST_EPISODE = 700_000_000
 """apart from the episodes that a bundle is examined on, and its threshold chosen"""
 
-FIELDS = ("recovery", "threshold", "cap", "failed", "succeeded", "length", "gated")
+FIELDS = ("recovery", "threshold", "cap", "failures", "successes", "gated")
+"""shares of episodes, and of steps"""
 
 
 class Scripted:
@@ -54,43 +54,26 @@ class Always:
         return torch.full((len(obs),), math.inf)
 
 
-def play(
-    bundle: OfflineBundle, envs: VectorEnv[Any, Any, Any], router: Router | Ungated, episodes: int
-) -> dict[str, float]:
-    """Shares of episodes, mean length in agent steps, and share of steps on which recovery acted."""
-    noise = torch.Generator().manual_seed(1)
-    rows = evaluate(
-        envs,
-        bundle.task,
-        lambda obs: bundle.policy.sample(bundle.policy.act(obs), noise),
-        router,
-        episodes,
-        episode_seed(Purpose.ACCEPTANCE, bundle.seed, FIRST_EPISODE),
-    )
-    steps = sum(row["length"] for row in rows)
-    return {
-        "failed": float(np.mean([row["failed"] for row in rows])),
-        "succeeded": float(np.mean([row["outcome"] == "success" for row in rows])),
-        "length": steps / len(rows),
-        "gated": sum(row["gated_steps"] for row in rows) / steps,
-    }
-
-
 def trials(
     bundle: OfflineBundle, episodes: int, thresholds: list[float], caps: list[int], recoveries: list[str]
 ) -> Iterator[dict[str, Any]]:
     """A row for every combination."""
     envs = make_vector(bundle.task, 64)
-    yield {"recovery": "none"} | play(bundle, envs, Ungated(), episodes)
+
+    def row(router: Router | Ungated, **settings: Any) -> dict[str, Any]:
+        return settings | {
+            k: v for k, v in asdict(play(bundle, envs, router, episodes, FIRST_EPISODE)).items() if k in FIELDS
+        }
+
+    yield row(Ungated(), recovery="none")
     policies: dict[str, Policy] = {"learned": bundle.recovery, "scripted": Scripted(bundle, envs.num_envs)}
     critic: FailureCritic = model_critic(bundle, bundle.policy)
     for name, threshold, cap in itertools.product(recoveries, thresholds, caps):
         gate = Gate(GateConfig(max_dwell=cap), threshold, envs.num_envs)
-        settings = {"recovery": name, "threshold": threshold, "cap": cap}
-        yield settings | play(bundle, envs, Router(policies[name], critic, gate), episodes)
+        yield row(Router(policies[name], critic, gate), recovery=name, cap=cap)
     for name in recoveries:
         gate = Gate(GateConfig(max_dwell=10**9), 0.5, envs.num_envs)
-        yield {"recovery": f"{name}, alone"} | play(bundle, envs, Router(policies[name], Always(), gate), episodes)
+        yield row(Router(policies[name], Always(), gate), recovery=f"{name}, alone")
 
 
 def main() -> int:
@@ -113,7 +96,7 @@ def main() -> int:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -75,6 +75,8 @@ def _available() -> bool:
     try:
         return torch.equal(_product(x, weight, torch.ones(2)), weight.t() + 1)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
+        # Not an omission: the operator is PyTorch's own affair. A build may lack it, have it without a kernel for this processor,
+        # or have changed its arguments; ``functional.linear`` then serves, as it does for small products.
         return False
 
 

@@ -93,38 +93,34 @@ def _chosen(
     progress.stage("thresholds in closed loop", len(thresholds))
     trials: list[Trial] = []
     for threshold in thresholds:
-        trials.append(_play(bundle, envs, critic, threshold, config))
+        router: Router | Ungated = Ungated()
+        if threshold is not None:
+            router = Router(bundle.recovery, critic, Gate(GateConfig(), threshold, envs.num_envs))
+        trials.append(play(bundle, envs, router, config.episodes, FIRST_EPISODE))
         progress.at(len(trials), f"failures {trials[-1].failures:.2f}, success {trials[-1].successes:.2f}")
         if len(trials) > 1 and trials[-1].successes < 0.5 * trials[0].successes:
             break   # a lower threshold would only stop the task more
     threshold = best(trials, config.success_weight).threshold
     assert threshold is not None
-    alarms = float((np.array(grid) > threshold).mean()) if grid else calibration.false_positive_rate
+    alarms = calibration.gated_when_safe(threshold)
     return dataclasses.replace(calibration, threshold=threshold, trials=trials, false_positive_rate=alarms)
 
 
-def _play(
-    bundle: OfflineBundle,
-    envs: VectorEnv[Any, Any, Any],
-    critic: FailureCritic,
-    threshold: float | None,
-    config: ThresholdSearchConfig,
+def play(
+    bundle: OfflineBundle, envs: VectorEnv[Any, Any, Any], router: Router | Ungated, episodes: int, first: int
 ) -> Trial:
-    """The same episodes with the same exploration noise for every threshold."""
+    """The exploring task policy behind ``router``: the same episodes, from number ``first``, and the same noise for all."""
     noise = torch.Generator().manual_seed(bundle.seed)
-    router: Router | Ungated = Ungated()
-    if threshold is not None:
-        router = Router(bundle.recovery, critic, Gate(GateConfig(), threshold, envs.num_envs))
     rows = evaluate(
         envs,
         bundle.task,
         lambda obs: bundle.policy.sample(bundle.policy.act(obs), noise),
         router,
-        config.episodes,
-        episode_seed(Purpose.ACCEPTANCE, bundle.seed, FIRST_EPISODE),
+        episodes,
+        episode_seed(Purpose.ACCEPTANCE, bundle.seed, first),
     )
     return Trial(
-        threshold=threshold,
+        threshold=None if router.gate is None else router.gate.threshold,
         failures=float(np.mean([row["failed"] for row in rows])),
         successes=float(np.mean([row["outcome"] == "success" for row in rows])),
         gated=sum(row["gated_steps"] for row in rows) / sum(row["length"] for row in rows),

@@ -60,6 +60,7 @@ def test_an_example_runs(mark, tmp_path):
 
 
 def test_the_stable_baselines_example_runs(tmp_path):
+    # FailureBench does not depend on the library, so set-up leaves it out; `make extras` installs it and runs this.
     if importlib.util.find_spec("stable_baselines3") is None:
         pytest.skip("make extras installs Stable-Baselines3 and runs this")
     out = run(block("from stable_baselines3"), tmp_path)
