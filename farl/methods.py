@@ -6,9 +6,8 @@ import copy
 import difflib
 import json
 import math
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from farl.algorithms.credit import CreditMode
 from farl.algorithms.critics import HoldStill, RandomCritic, SimulatorOracle, trigger_probability
 from farl.algorithms.failure_cost import ConstraintConfig, FailureCost
 from farl.algorithms.familiarity import WaryRouter
-from farl.algorithms.gate import Gate, GateConfig
+from farl.algorithms.gate import Gate, GateConfig, memoryless
 from farl.algorithms.lagrangian import Lagrangian, PIDMultiplier
 from farl.algorithms.mppi import MPPI, MPPIConfig
 from farl.algorithms.objective import ChargedHandover, Objective, PenalisedReturn, Return
@@ -146,11 +145,6 @@ def head_calibration(parts: Parts) -> tuple[float, float]:
 def as_published(parts: Parts) -> FailureCritic:
     """The paper's: latent model, plain sum."""
     return paper_critic(parts.bundle, parts.policy, parts.generator)
-
-
-def memoryless(gate: GateConfig) -> GateConfig:
-    """The paper's gate: every step is decided by C_H alone, as in its equation; no hysteresis, dwell or cap."""
-    return replace(gate, leave=1.0, min_dwell=1, max_dwell=sys.maxsize, cooldown=0)
 
 
 def planner(parts: Parts) -> CostlyPolicy:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,6 +62,11 @@ class GateConfig:
             raise ValueError(f"gate.cooldown is {self.cooldown}; give 0 or more")
         if not 1 <= self.min_dwell <= self.max_dwell:
             raise ValueError(f"gate.min_dwell {self.min_dwell} must lie between 1 and gate.max_dwell {self.max_dwell}")
+
+
+def memoryless(gate: GateConfig) -> GateConfig:
+    """The paper's gate: every step is decided by C_H alone, as in its equation; no hysteresis, dwell or cap."""
+    return replace(gate, leave=1.0, min_dwell=1, max_dwell=sys.maxsize, cooldown=0)
 
 
 class Gate:

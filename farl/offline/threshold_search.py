@@ -12,7 +12,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from farl.algorithms.calibration import MIN_THRESHOLD, Calibration, Trial
-from farl.algorithms.gate import Gate, GateConfig
+from farl.algorithms.gate import Gate, GateConfig, memoryless
 from farl.algorithms.router import Router, Ungated
 from farl.environments import get_states, make_vector
 from farl.offline.bundle import OfflineBundle
@@ -24,6 +24,8 @@ from farl.types import FailureCritic
 
 FIRST_EPISODE = 600_000_000
 """apart from the episodes that the bundle is examined on"""
+GATES = {"paper": memoryless(GateConfig())}
+"""the gate behind which a critic's thresholds are tried, where it is not the default one"""
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,11 @@ def search_thresholds(bundle: OfflineBundle, config: ThresholdSearchConfig, prog
     envs = make_vector(bundle.task, config.num_envs)
     envs.reset(seed=0)
     if get_states(envs) is not None:
-        bundle.calibration = _chosen(bundle, envs, model_critic(bundle, bundle.policy), bundle.calibration, config, progress)
+        own, gate = model_critic(bundle, bundle.policy), GateConfig()
+        bundle.calibration = _chosen(bundle, envs, own, gate, bundle.calibration, config, progress)
         for name, critic in further_critics(bundle).items():
-            bundle.calibrations[name] = _chosen(bundle, envs, critic, bundle.calibrations[name], config, progress)
+            calibration = bundle.calibrations[name]
+            bundle.calibrations[name] = _chosen(bundle, envs, critic, GATES.get(name, gate), calibration, config, progress)
     envs.close()
 
 
@@ -82,6 +86,7 @@ def _chosen(
     bundle: OfflineBundle,
     envs: VectorEnv[Any, Any, Any],
     critic: FailureCritic,
+    gate: GateConfig,
     calibration: Calibration,
     config: ThresholdSearchConfig,
     progress: Progress,
@@ -95,7 +100,7 @@ def _chosen(
     for threshold in thresholds:
         router: Router | Ungated = Ungated()
         if threshold is not None:
-            router = Router(bundle.recovery, critic, Gate(GateConfig(), threshold, envs.num_envs))
+            router = Router(bundle.recovery, critic, Gate(gate, threshold, envs.num_envs))
         trials.append(play(bundle, envs, router, config.episodes, FIRST_EPISODE))
         progress.at(len(trials), f"failures {trials[-1].failures:.2f}, success {trials[-1].successes:.2f}")
         if len(trials) > 1 and trials[-1].successes < 0.5 * trials[0].successes:

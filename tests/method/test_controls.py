@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from farl.algorithms.critics import RandomCritic, trigger_probability
-from farl.algorithms.gate import Gate, GateConfig
+from farl.algorithms.gate import Gate, GateConfig, memoryless
 from farl.algorithms.risk import ImaginedRisk, accumulate
 from farl.errors import UserError
-from farl.methods import METHODS, ControlsConfig, gated_share, memoryless
+from farl.methods import METHODS, ControlsConfig, gated_share
 from farl.networks.latent_model import LatentModel
 from farl.offline.bundle import OfflineBundle
 from farl.offline.critics import PAPER_HORIZON, paper_critic
