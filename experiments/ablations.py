@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from farl import configuration
 from farl.compare.jobs import Job, run_jobs
+from farl.compare.launchers.local_pool import LocalPool
 from farl.compare.live import Display
 from farl.compare.study import EXTENDABLE, Folders, StudyConfig, job, locked, recorded, run_finished
 from farl.errors import UserError
@@ -160,9 +160,7 @@ def run(base: StudyConfig, only: Sequence[str], bundles: Path | None) -> None:
             )
     claim(base.out, recorded(base), EXTENDABLE)
     with locked(base.out), Display(f"{base.task.name}: {len(methods)} methods, {len(variants)} variants") as display:
-        works = run_jobs(
-            list(jobs(base, methods, variants, bundles)), base.jobs or len(os.sched_getaffinity(0)), display
-        )
+        works = run_jobs(list(jobs(base, methods, variants, bundles)), LocalPool(base.jobs), display)
     failed = [work for work in works if work.status == "failed"]
     if failed:
         raise UserError("\n".join(f"'{work.job.name}' failed; its log is {work.job.log}" for work in failed))

@@ -21,6 +21,7 @@ from study_folder import make_run
 from farl import configuration, methods
 from farl.compare import live, study
 from farl.compare.jobs import Job, Work, run_jobs
+from farl.compare.launchers.local_pool import LocalPool
 from farl.compare.study import StudyConfig
 from farl.errors import UserError
 from farl.online.run import OnlineConfig
@@ -44,7 +45,8 @@ def times(folder: Path, name: str) -> tuple[float, float]:
 
 
 def run(jobs: list[Job], limit: int = 2, **options: float) -> dict[str, Work]:
-    return {work.job.name: work for work in run_jobs(jobs, limit, lambda works: None, poll_s=0.02, **options)}
+    pool = LocalPool(limit, **options)
+    return {work.job.name: work for work in run_jobs(jobs, pool, lambda works: None, poll_s=0.02)}
 
 
 def test_a_job_starts_as_soon_as_what_it_needs_is_there_and_not_before(tmp_path):
@@ -70,7 +72,7 @@ def test_no_more_jobs_than_allowed_run_side_by_side(tmp_path):
         nonlocal most
         most = max(most, sum(work.status == "running" for work in works))
 
-    run_jobs([job(tmp_path, str(i), "time.sleep(0.1)") for i in range(5)], 2, watch, poll_s=0.01)
+    run_jobs([job(tmp_path, str(i), "time.sleep(0.1)") for i in range(5)], LocalPool(2), watch, poll_s=0.01)
     assert most == 2
 
 
@@ -111,12 +113,13 @@ import sys, pathlib
 sys.path.insert(0, {tests!r})
 from test_compare import job
 from farl.compare.jobs import run_jobs
+from farl.compare.launchers.local_pool import LocalPool
 folder = pathlib.Path({folder!r})
 grandchild = "import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\\n"
 stubborn = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); signal.signal(signal.SIGTERM, signal.SIG_IGN)\\n"
 wait = "import os; (here / 'pid').write_text(str(os.getpid())); time.sleep(60)"
 jobs = [job(folder, "polite", wait), job(folder, "stubborn", stubborn + wait), job(folder, "parent", grandchild + wait)]
-run_jobs(jobs, 3, lambda works: None, poll_s=0.05, grace_s=0.6)
+run_jobs(jobs, LocalPool(3, grace_s=0.6), lambda works: None, poll_s=0.05)
 """
 
 
@@ -167,7 +170,7 @@ def test_the_display_says_what_a_run_has_reached(tmp_path):
 def test_off_a_terminal_a_job_is_a_line_when_it_starts_and_when_it_ends(tmp_path):
     text = io.StringIO()
     with live.Display("study", Console(file=text)) as display:
-        run_jobs([job(tmp_path, "a"), job(tmp_path, "b", "raise SystemExit(1)")], 1, display, poll_s=0.02)
+        run_jobs([job(tmp_path, "a"), job(tmp_path, "b", "raise SystemExit(1)")], LocalPool(1), display, poll_s=0.02)
     said = [" ".join(line.split()[:2]).rstrip(",") for line in text.getvalue().splitlines()]
     assert said == ["a: running", "a: finished", "b: running", "b: failed"]
 
@@ -176,7 +179,7 @@ def test_on_a_terminal_there_is_a_row_for_every_job(tmp_path):
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=120)
     with live.Display("study", console) as display:
-        run_jobs([job(tmp_path, "first"), job(tmp_path, "second", needs=("first",))], 1, display, poll_s=0.02)
+        run_jobs([job(tmp_path, "first"), job(tmp_path, "second", needs=("first",))], LocalPool(1), display, poll_s=0.02)
     assert "2 of 2 jobs finished" in text.getvalue()
     assert "second" in text.getvalue()
 
@@ -198,7 +201,7 @@ def pretended(monkeypatch):
     """Jobs that only pretend: what compare() would have run, without running it. Returns the names it was asked for."""
     asked: list[str] = []
 
-    def pretend(jobs, limit, watch, **_):
+    def pretend(jobs, launcher, watch, **_):
         asked[:] = [job.name for job in jobs if not job.done()]
         works = [Work(job, "finished") for job in jobs]
         for job in jobs:
@@ -277,8 +280,8 @@ def test_two_commands_cannot_work_on_one_study(config, pretended):
 def test_after_a_failure_the_others_are_reported_and_the_log_is_named(config, pretended, monkeypatch):
     succeed = study.run_jobs
 
-    def one_fails(jobs, limit, watch, **options):
-        works = succeed(jobs, limit, watch, **options)
+    def one_fails(jobs, launcher, watch, **options):
+        works = succeed(jobs, launcher, watch, **options)
         works[-1].status = "failed"
         works[-1].job.log.write_text("Traceback\nMemoryError: too little\n")
         return works

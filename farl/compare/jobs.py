@@ -1,23 +1,17 @@
-"""Jobs with dependencies, each a process: started when what they need is there, stopped together, never orphaned."""
+"""Jobs with dependencies, wherever they run: started when what they need is there, stopped together, never orphaned."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 Status = Literal["waiting", "running", "finished", "failed", "blocked"]
-SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""tiny networks get many times slower when every job takes all cores"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +25,9 @@ class Job:
     """whether its result is there; a job that is done is not started"""
     needs: tuple[str, ...] = ()
     """names of the jobs whose results it reads"""
+    inputs: tuple[Path, ...] = ()
+    """files and folders that it reads: its configuration, and the folders of the jobs it needs"""
+    wants_gpu: bool = False
 
     @property
     def log(self) -> Path:
@@ -42,6 +39,36 @@ class Job:
         return "\n".join(line.rpartition("\r")[2] for line in text.splitlines()[-lines:])
 
 
+class Launched(Protocol):
+    """A job that a launcher has started."""
+
+    @property
+    def note(self) -> str:
+        """What a table should say of it beside its progress, such as ``waiting for a worker``; mostly nothing."""
+        ...
+
+    def poll(self) -> int | None:
+        """Its exit status once its result has arrived in its folder, None until then; raises UserError for what no job survives."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where jobs run: processes of this machine, a Ray cluster, a Slurm cluster."""
+
+    @property
+    def limit(self) -> int:
+        """How many may be started side by side."""
+        ...
+
+    def start(self, job: Job) -> Launched:
+        """Start it; does not wait."""
+        ...
+
+    def stop(self, launched: Sequence[Launched]) -> None:
+        """End these jobs, cleanly if they let us, with what they have reached in their folders; a second Ctrl-C insists."""
+        ...
+
+
 @dataclass
 class Work:
     """A job and how far it is."""
@@ -50,7 +77,7 @@ class Work:
     status: Status = "waiting"
     left_alone: bool = False
     """finished by an earlier command"""
-    process: subprocess.Popen[bytes] | None = None
+    launched: Launched | None = None
     started: float = field(default=0.0)
     ended: float = field(default=0.0)
 
@@ -59,32 +86,36 @@ class Work:
         """How long it has been running, or ran."""
         return (self.ended or time.monotonic()) - self.started if self.started else 0.0
 
+    @property
+    def note(self) -> str:
+        return self.launched.note if self.launched is not None and self.status == "running" else ""
+
 
 def run_jobs(
-    jobs: Sequence[Job], limit: int, watch: Callable[[list[Work]], None], poll_s: float = 0.25, grace_s: float = 15.0
+    jobs: Sequence[Job], launcher: Launcher, watch: Callable[[list[Work]], None], poll_s: float = 0.25
 ) -> list[Work]:
-    """Run every job that is not done, at most ``limit`` side by side; ``watch`` is called after every look at them.
+    """Run every job that is not done where ``launcher`` runs them; ``watch`` is called after every look at them.
 
-    A failing job blocks those that need it and no others. On Ctrl-C, SIGTERM or SIGHUP all processes are asked to stop, given
-    ``grace_s`` to stop cleanly, and ended; then KeyboardInterrupt is raised.
+    A failing job blocks those that need it and no others. On Ctrl-C, SIGTERM or SIGHUP all jobs are stopped; then
+    KeyboardInterrupt is raised.
     """
     works = [Work(job, *(("finished", True) if job.done() else ("waiting", False))) for job in jobs]
     with _terminable():
         try:
-            while _advance(works, limit):
+            while _advance(works, launcher):
                 watch(works)
                 time.sleep(poll_s)
         finally:
-            _stop([work for work in works if work.status == "running"], grace_s)
+            _stop([work for work in works if work.status == "running"], launcher)
     watch(works)
     return works
 
 
-def _advance(works: list[Work], limit: int) -> bool:
+def _advance(works: list[Work], launcher: Launcher) -> bool:
     """Collect what has ended, start what can start; False once nothing is left to do."""
     for work in works:
-        if work.process is not None and work.status == "running" and work.process.poll() is not None:
-            work.status = "finished" if work.process.returncode == 0 and work.job.done() else "failed"
+        if work.launched is not None and work.status == "running" and (code := work.launched.poll()) is not None:
+            work.status = "finished" if code == 0 and work.job.done() else "failed"
             work.ended = time.monotonic()
     status = {work.job.name: work.status for work in works}
     for work in works:
@@ -93,62 +124,21 @@ def _advance(works: list[Work], limit: int) -> bool:
         needed = [status[name] for name in work.job.needs]
         if any(state in ("failed", "blocked") for state in needed):
             work.status = "blocked"
-        elif all(state == "finished" for state in needed) and sum(one.status == "running" for one in works) < limit:
-            _start(work)
+        elif all(state == "finished" for state in needed) and _running(works) < launcher.limit:
+            work.launched = launcher.start(work.job)
+            work.status, work.started = "running", time.monotonic()
         status[work.job.name] = work.status
-    return any(work.status == "running" for work in works)
+    return _running(works) > 0
 
 
-def _start(work: Work) -> None:
-    work.job.folder.mkdir(parents=True, exist_ok=True)
-    with work.job.log.open("ab") as log:
-        work.process = subprocess.Popen(
-            work.job.command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **SINGLE_THREADED, "PYTHONUNBUFFERED": "1"},
-            process_group=0,   # Ctrl-C reaches us alone; we pass it on in order
-            preexec_fn=_die_with_parent,   # safe: no other thread runs while jobs do
-        )
-    work.status, work.started = "running", time.monotonic()
+def _running(works: list[Work]) -> int:
+    return sum(work.status == "running" for work in works)
 
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
-
-
-def _die_with_parent() -> None:
-    """Should this process be killed outright, the kernel ends its jobs: two studies must never write into one run."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _stop(running: list[Work], grace_s: float) -> None:
-    """Ask with SIGINT, insist with SIGTERM, end with SIGKILL; a second Ctrl-C goes straight to the end."""
-    for number, patience in ((signal.SIGINT, grace_s), (signal.SIGTERM, grace_s / 3), (signal.SIGKILL, 5.0)):
-        alive = [work.process for work in running if work.process is not None and work.process.poll() is None]
-        for process in alive:
-            _signal_group(process, number)
-        try:
-            _wait(alive, patience)
-        except KeyboardInterrupt:
-            continue
+def _stop(running: list[Work], launcher: Launcher) -> None:
+    launcher.stop([work.launched for work in running if work.launched is not None])
     for work in running:
-        if work.process is not None:
-            _signal_group(work.process, signal.SIGKILL)   # what a job itself left behind in its group
         work.status, work.ended = "waiting", time.monotonic()
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def _wait(processes: list[subprocess.Popen[bytes]], patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
-        time.sleep(0.05)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 from farl import configuration, methods
 from farl.compare.jobs import Job, Work, run_jobs
+from farl.compare.launchers.local_pool import LocalPool
 from farl.compare.live import Display
 from farl.compare.records import read_json, read_yaml
 from farl.compare.report import write_report
@@ -66,7 +66,7 @@ def compare(config: StudyConfig) -> Path:
     with locked(config.out):
         jobs = study_jobs(config)
         with Display(f"{config.task.name}: {', '.join(config.methods)}") as display:
-            works = run_jobs(jobs, config.jobs or len(os.sched_getaffinity(0)), display)
+            works = run_jobs(jobs, LocalPool(config.jobs), display)
     failed = [work for work in works if work.status == "failed"]
     if failed and not (config.out / "runs").is_dir():
         raise UserError(_failures(failed))
