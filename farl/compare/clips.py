@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from farl import environments
 from farl.compare.palette import AMBER, BLUE, VERMILLION
-from farl.compare.records import Run, read_run
+from farl.compare.records import Run, without_books
 from farl.errors import UserError
 from farl.files import write_atomically, write_json
 
@@ -102,14 +102,14 @@ def pick(runs: list[Run], each: int = 1) -> list[tuple[Run, Path]]:
     return chosen
 
 
-def render(run: Run, recording: Path) -> Clip:
-    """The video of a recording in the run's ``videos/``, from an earlier report where it is still there.
+def render(run: Run, recording: Path, video: Path | None = None) -> Clip:
+    """The video of a recording, in the run's ``videos/`` if not said otherwise, from an earlier time where it is still there.
 
     Raises UserError, saying what is missing, where the task cannot be rendered on this machine.
     """
-    video = run.folder / "videos" / f"{recording.stem}.mp4"
+    video = video or run.folder / "videos" / f"{recording.stem}.mp4"
     if not _current(video, recording):
-        _render_elsewhere(recording)
+        _render_elsewhere(run.folder, recording, video)
     facts = json.loads(_facts_file(video).read_text(encoding="utf-8"))
     return Clip(
         video=video,
@@ -129,20 +129,20 @@ def _facts_file(video: Path) -> Path:
     return video.with_suffix(".json")
 
 
-def _render_elsewhere(recording: Path) -> None:
+def _render_elsewhere(run: Path, recording: Path, video: Path) -> None:
     """Draw in another process, with the machine's own choice of OpenGL first and then those that need no screen."""
     backends = [None] if os.environ.get("MUJOCO_GL") else [None, "egl", "osmesa"]
-    reasons = [reason for backend in backends if (reason := _attempt(recording, backend)) is not None]
+    reasons = [reason for backend in backends if (reason := _attempt(run, recording, video, backend)) is not None]
     if len(reasons) == len(backends):
         raise UserError(reasons[0])
 
 
-def _attempt(recording: Path, backend: str | None) -> str | None:
+def _attempt(run: Path, recording: Path, video: Path, backend: str | None) -> str | None:
     """Why it could not be drawn, None if it was; raises UserError for what no other backend would change."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if backend is not None:
         environment |= {"MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
-    command = [sys.executable, "-m", "farl.compare.clips", str(recording)]
+    command = [sys.executable, "-m", "farl.compare.clips", str(run), str(recording), str(video)]
     try:
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False
@@ -160,7 +160,7 @@ def _attempt(recording: Path, backend: str | None) -> str | None:
 # ---------------------------------------------------------------- inside the rendering process
 
 
-def replay(run: Run, recording: Path) -> Clip:
+def replay(run: Run, recording: Path, video: Path) -> Clip:
     """Play the episode again and write its video."""
     record = Recording.read(recording)
     env = environments.make(run.task_config(), render_mode="rgb_array")
@@ -173,7 +173,6 @@ def replay(run: Run, recording: Path) -> Clip:
         if window.start <= step < window.stop:
             frames.append(draw(_rendered(env, run), record, step, window))
     env.close()
-    video = run.folder / "videos" / f"{recording.stem}.mp4"
     write_atomically(video, lambda path: encode(path, frames))
     clip = Clip(
         video, run.method, run.seed, recording.stem, record.kind, record.end_step, (window.start, window.stop), len(record.actions),
@@ -286,8 +285,8 @@ def _longest_burst(gated: NDArray[np.bool_]) -> int:
 
 if __name__ == "__main__":
     try:
-        file = Path(sys.argv[1])
-        print(replay(read_run(file.parent.parent), file).video)
+        folder, file, out = map(Path, sys.argv[1:])
+        print(replay(without_books(folder), file, out).video)
     except UserError as error:
         print(error, file=sys.stderr)
         raise SystemExit(2) from None

@@ -102,8 +102,8 @@ def find_runs(study: Path) -> list[Run]:
     return sorted(runs, key=lambda run: (run.task, run.method, run.seed))
 
 
-def read_run(folder: Path) -> Run:
-    """A run directory, in a study (``TASK/METHOD/seed-N``) or on its own."""
+def without_books(folder: Path) -> Run:
+    """What a run directory is of, in a study (``TASK/METHOD/seed-N``) or on its own, without reading what happened in it."""
     config = read_yaml(folder / "config.yaml")
     number = folder.name.removeprefix("seed-")
     return Run(
@@ -113,6 +113,13 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         meta=read_json(folder / "meta.json"),
         config=config,
+    )
+
+
+def read_run(folder: Path) -> Run:
+    """A run directory with all that it has on record."""
+    return dataclasses.replace(
+        without_books(folder),
         episodes=_rows(folder / "episodes.jsonl"),
         evaluations=_rows(folder / "evaluations.jsonl"),
         metrics=_rows(folder / "metrics.jsonl"),
