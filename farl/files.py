@@ -11,10 +11,14 @@ from typing import Any
 
 from farl.errors import UserError
 
+LEFTOVER = ".*.part"
+"""what a file is called until it is whole"""
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+
+def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
     """Let ``write`` fill a temporary neighbour of ``path``, flush it to disk, then rename it into place.
 
+    Once this has returned, a power failure does not undo it either, unless ``durable`` is false: for what is soon out of date.
     Libraries that write files themselves may turn a full disk into an error of their own, or into a crash: serialise to
     memory and use ``write_bytes``.
 
@@ -27,10 +31,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         os.close(handle)
         temporary = Path(name)
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp makes private files; results are meant to be shared
+        if durable:
+            _flush(temporary)
         temporary.replace(path)
+        if durable:
+            _flush(path.parent)  # the name is kept in the folder, not in the file
     except OSError as error:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}. Nothing was changed; free space or choose another folder."
@@ -40,16 +46,32 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    write_atomically(path, lambda temporary: _fill(temporary, content))
+def _flush(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left half written in ``folder`` and the folders in it."""
+    for pattern in (LEFTOVER, f"*/{LEFTOVER}"):
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    write_atomically(path, lambda temporary: _fill(temporary, content), durable)
 
 
 def _fill(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    write_bytes(path, text.encode(), durable)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -31,7 +31,7 @@ class Progress:
         self._last = now
         if self._file is not None:
             record = {"title": self.title, "stage": self._stage, "done": done, "total": self._total, "note": note}
-            write_text(self._file, json.dumps(record) + "\n")
+            write_text(self._file, json.dumps(record) + "\n", durable=False)
         if self._tty:
             sys.stderr.write(f"\r\x1b[K{self.title}: {self._stage} {100 * done // self._total:3d} % {note}")
             sys.stderr.flush()

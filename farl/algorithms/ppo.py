@@ -164,7 +164,7 @@ class PPO:
         self.policy_optimizer.load_state_dict(state["policy_optimizer"])
         self.value_optimizer.load_state_dict(state["value_optimizer"])
         self.generator.set_state(state["generator"])
-        self.objective.load_state_dict(state.get("objective", {}))  # checkpoints from before there were objectives
+        self.objective.load_state_dict(state["objective"])
         self.iteration = state["iteration"]
 
 

@@ -78,5 +78,5 @@ class Router:
         self.gate.load_state_dict(state["gate"])
         self.seconds = state["seconds"]
         for name, part in (("generator", self.critic), ("recovery_generator", self.recovery)):
-            if state.get(name) is not None:
+            if state[name] is not None:
                 part.generator.set_state(state[name])  # type: ignore[union-attr]

@@ -32,7 +32,7 @@ from farl.offline.collecting import (
 )
 from farl.offline.partial import Part, Partial
 from farl.offline.recoveries import Recoveries, RecoveriesConfig
-from farl.outputs import claim
+from farl.outputs import check, claim
 from farl.progress import Progress
 from farl.seeds import Purpose, episode_seeds
 from farl.types import Episode
@@ -80,10 +80,16 @@ class DemosConfig:
 
 def collect(config: DemosConfig) -> Path:
     """Make the four sets in ``config.out`` and return it; complete ones are kept, an interrupted collection continues."""
-    claim(config.out, config)
+    check(config.out, config)
     if (config.out / "demos.json").exists():
         print(f"{config.out} is complete; delete it to make new demonstrations.")
         return config.out
+    with claim(config.out, config):
+        _collect(config)
+    return config.out
+
+
+def _collect(config: DemosConfig) -> None:
     progress = Progress(config.out, f"demonstrations of {config.task.name}")
     envs = make_vector(config.task, config.num_envs)
     partial = Partial(config.out, _attributes(config, "part"))
@@ -102,7 +108,6 @@ def collect(config: DemosConfig) -> Path:
         progress.say(f"{name:12s} {_summary(episodes)}")
     write_json(config.out / "demos.json", {name: _counts(episodes) for name, episodes in made.items()})
     partial.remove()
-    return config.out
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -29,7 +29,7 @@ from farl.algorithms.q_risk import QRiskConfig, distil_cost_value, train_q_risk
 from farl.algorithms.risk import ImaginedRisk, RiskConfig
 from farl.algorithms.state_model_training import StateModelConfig, train_state_model
 from farl.data.batches import Transitions, WindowSampler, imitated, transitions
-from farl.data.episode_store import read_episodes
+from farl.data.episode_store import Split, read_episodes
 from farl.environments import TaskConfig
 from farl.errors import UserError
 from farl.files import write_bytes, write_json
@@ -39,7 +39,7 @@ from farl.offline.acceptance import AcceptanceConfig, Check, examine, table
 from farl.offline.bundle import ModelKind, OfflineBundle, Shape
 from farl.offline.critics import further_critics
 from farl.offline.threshold_search import ThresholdSearchConfig, search_thresholds
-from farl.outputs import claim
+from farl.outputs import check, claim
 from farl.progress import Progress
 from farl.types import Episode
 
@@ -98,10 +98,18 @@ def train(config: OfflineConfig) -> Path:
 
     Stages already finished by an interrupted run of the same configuration are not repeated.
     """
-    stage = _Stage(config)
+    check(config.out, config)
     if (config.out / "manifest.json").exists():
         print(f"{config.out} is complete; delete it to train again.")
         return config.out
+    data = _read(config)
+    with claim(config.out, config):
+        _train(config, data)
+    return config.out
+
+
+def _train(config: OfflineConfig, data: dict[str, dict[str, list[Episode]]]) -> None:
+    stage = _Stage(config, data)
     if config.weights is None:
         stage.learn()
     else:
@@ -112,25 +120,24 @@ def train(config: OfflineConfig) -> Path:
     stage.bundle.save(config.out)
     (config.out / "partial.pt").unlink(missing_ok=True)
     stage.progress.say(table(checks))
-    return config.out
+
+
+def _read(config: OfflineConfig) -> dict[str, dict[str, list[Episode]]]:
+    """The four sets by name and split; raises UserError where they cannot be learned from."""
+    fits: dict[str, Any] = {"task": config.task.id, "options": config.task.options}
+    data = {
+        name: {split: read_episodes(config.data / f"{name}.hdf5", split, **fits) for split in get_args(Split)}
+        for name in ("task", "failure", "recovery", "calibration")
+    }
+    refuse_shared(data)
+    return data
 
 
 class _Stage:
     """The bundle in the making, the data, and one generator that all stages draw from in order."""
 
-    def __init__(self, config: OfflineConfig) -> None:
-        self.config = config
-        self.data = {
-            name: {
-                split: read_episodes(
-                    config.data / f"{name}.hdf5", split, task=config.task.id, options=config.task.options
-                )
-                for split in ("train", "valid")
-            }
-            for name in ("task", "failure", "recovery", "calibration")
-        }
-        refuse_shared(self.data)
-        claim(config.out, config)
+    def __init__(self, config: OfflineConfig, data: dict[str, dict[str, list[Episode]]]) -> None:
+        self.config, self.data = config, data
         torch.manual_seed(config.seed)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.progress = Progress(config.out, f"offline stage of {config.task.name}, seed {config.seed}")

@@ -16,6 +16,8 @@ from farl.types import Cause
 
 LOOKBACK = 10
 """agent steps before a failure in which a closed gate counts as having seen it coming"""
+TOTALS = ("episodes", "successes", "timeouts", "terminal_failures", "failures")
+"""what a ledger counts"""
 WARNING = (CalibrationConfig.min_lead, CalibrationConfig.max_lead)
 """agent steps before a failure between which a high risk counts as a warning in time, as in calibration"""
 
@@ -196,7 +198,6 @@ class Ledger:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         state = dict(state)
         self.recent = deque(map(tuple, state.pop("recent")), maxlen=100)
-        if "reliability" in state:   # checkpoints are older than it
-            self.reliability.counts = np.array(state.pop("reliability"))
-        for name, value in state.items():
-            setattr(self, name, value)
+        self.reliability.counts = np.array(state.pop("reliability"))
+        for name in TOTALS:
+            setattr(self, name, state[name])

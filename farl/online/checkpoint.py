@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,20 +15,64 @@ import torch
 from farl.errors import UserError
 from farl.files import write_bytes
 
-KEEP = 2
 _MAGIC = b"farl checkpoint 1\n"
 
 
-def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write ``step-N.ckpt`` and drop all but the newest ``KEEP``."""
+class Component(Protocol):
+    """A part of a run that must continue where it was."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it that cannot be made again: tensors, arrays, numbers, text, and lists and dictionaries of them."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state_dict`` gave; an entry that is not there is a KeyError."""
+        ...
+
+
+def gather(components: Mapping[str, Component]) -> dict[str, Any]:
+    """The state of every component, by name."""
+    return {name: component.state_dict() for name, component in components.items()}
+
+
+def restore(state: Mapping[str, Any], components: Mapping[str, Component]) -> None:
+    """Put every component into its state.
+
+    Raises UserError where the state lacks a component, one lacks an entry, or there is one that nobody here would take: to go on
+    without it would be another run than the one that was stopped.
+    """
+    lacking, foreign = components.keys() - state.keys(), state.keys() - components.keys()
+    if lacking or foreign:
+        what = [f"it lacks {name}" for name in sorted(lacking)] + [f"nothing here takes its {n}" for n in sorted(foreign)]
+        raise UserError(f"{'; '.join(what)}. {_OTHER_VERSION}")
+    for name, component in components.items():
+        try:
+            component.load_state_dict(state[name])
+        except KeyError as error:
+            raise UserError(f"its {name} lacks {error.args[0]}. {_OTHER_VERSION}") from error
+
+
+_OTHER_VERSION = (
+    "This checkpoint was written by another version, which alone can continue the run; use that one, or another --out. Nothing was "
+    "changed."
+)
+
+
+def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Write ``step-N.ckpt``, and only then drop all but the newest ``keep`` up to it.
+
+    Those of later steps go too: they are damaged, or of a course that the run was wound back from.
+    """
     buffer = io.BytesIO()
     torch.save(_to_tensors(state), buffer)
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
     path = folder / f"step-{step:012d}.ckpt"
     write_bytes(path, _MAGIC + digest + content)
-    for old in _all(folder)[:-KEEP]:
-        old.unlink(missing_ok=True)
+    kept = [other for other in _all(folder) if other <= path][-keep:]
+    for other in _all(folder):
+        if other not in kept:
+            other.unlink(missing_ok=True)
     return path
 
 
@@ -56,7 +102,10 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of this program.")
     if hashlib.sha256(content[header:]).hexdigest().encode() != content[len(_MAGIC) : header - 1]:
         raise UserError(f"{path} is damaged (its checksum does not match).")
-    state: dict[str, Any] = _from_tensors(torch.load(io.BytesIO(content[header:]), weights_only=True))
+    try:
+        state: dict[str, Any] = _from_tensors(torch.load(io.BytesIO(content[header:]), weights_only=True))
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} cannot be read by this version of torch ({error}).") from error
     return state
 
 

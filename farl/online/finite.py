@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,12 @@ class FiniteGuard:
         for name, value in losses.items():
             if not torch.tensor(value).isfinite():
                 self._refuse(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"unknown": self._unknown}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._unknown = state["unknown"]
 
     def _culprit(self, names: tuple[str, ...] | None = None) -> str | None:
         """The first weight that is not finite, as ``network.parameter``."""

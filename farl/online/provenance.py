@@ -48,6 +48,13 @@ def mark(folder: Path, **changes: Any) -> None:
     write_json(path, {**json.loads(path.read_text()), **changes, "ended": _now()})
 
 
+def is_finished(folder: Path, steps: int) -> bool:
+    """Whether a run says of itself that it is finished, and not for a smaller budget than ``steps``."""
+    path = folder / "meta.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    return record.get("status") == "finished" and int(record.get("steps", 0)) >= steps
+
+
 def versions() -> dict[str, str]:
     """Installed versions of what results depend on."""
     found = {"python": platform.python_version()}

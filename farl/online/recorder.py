@@ -39,21 +39,35 @@ class Recorder:
         self.failures = 0
         """failing episodes seen so far"""
         self._files: dict[str, IO[bytes]] = {}
+        self._from_step = 0
 
     @cached_property
     def _board(self) -> SummaryWriter:
-        """Made when first written to: looking at a finished run leaves no file behind."""
+        """Made when first written to. Curves drop the points of earlier starts from the step on that is played again."""
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(self.folder / "tensorboard"))
+        return SummaryWriter(str(self.folder / "tensorboard"), purge_step=self._from_step)
 
-    def rewind(self) -> None:
-        """Drop what was written after the checkpoint that is being continued (all of it where there is none)."""
-        for stream in STREAMS:
-            path = self.folder / f"{stream}.jsonl"
-            if path.exists():
-                kept = path.read_bytes().splitlines(keepends=True)[: self.lines[stream]]
-                write_bytes(path, b"".join(kept))
+    def rewind(self, step: int) -> None:
+        """Drop what was written after the checkpoint of ``step`` that is being continued (all of it where there is none).
+
+        Raises UserError, and changes nothing, where a file holds less than the checkpoint counted.
+        """
+        files = {self.folder / f"{stream}.jsonl": lines for stream, lines in self.lines.items()}
+        written = {path: path.read_bytes().splitlines(keepends=True) if path.exists() else [] for path in files}
+        for path, lines in files.items():
+            if (found := sum(line.endswith(b"\n") for line in written[path])) < lines:
+                raise UserError(
+                    f"{path} holds {found} lines and the checkpoint of step {step} counts {lines}: it was changed, or lost lines "
+                    "with its disk. Put it back, or delete the run directory to start over"
+                )
+        for path, lines in files.items():
+            if len(written[path]) > lines:
+                write_bytes(path, b"".join(written[path][:lines]))
+        for clip in (self.folder / "clips").glob("*.npz"):
+            if int(clip.stem) >= self.lines["episodes"]:
+                clip.unlink()
+        self._from_step = step + 1 if step else 0   # at step 0 there is a first evaluation to be made again
 
     def write(self, stream: str, record: dict[str, Any]) -> None:
         """Append one line; it reaches the operating system before this returns."""
@@ -128,14 +142,17 @@ class Recorder:
         write_bytes(self.folder / "clips" / f"{line['episode']}.npz", buffer.getvalue())
 
     def flush(self) -> None:
+        """Wait until all that was written is on disk: what a checkpoint counts must outlast a power failure as it does."""
         self._board.flush()  # type: ignore[no-untyped-call]
+        for file in self._files.values():
+            os.fsync(file.fileno())
 
     def state_dict(self) -> dict[str, Any]:
         return {"lines": dict(self.lines), "next_clip": dict(self.next_clip), "failures": self.failures}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lines = {**dict.fromkeys(STREAMS, 0), **state["lines"]}   # checkpoints are older than some streams
-        self.next_clip, self.failures = dict(state["next_clip"]), state.get("failures", 0)
+        self.lines = {stream: state["lines"][stream] for stream in STREAMS}
+        self.next_clip, self.failures = dict(state["next_clip"]), state["failures"]
 
     def close_files(self) -> None:
         for file in self._files.values():

@@ -25,11 +25,14 @@ from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
 from farl.online.failure_gate import check_fit
 from farl.online.finite import FiniteGuard
-from farl.online.provenance import describe_run, mark
+from farl.online.provenance import describe_run, is_finished, mark
 from farl.online.recorder import Recorder
-from farl.outputs import claim
+from farl.outputs import check, claim
 from farl.progress import Progress
 from farl.seeds import Purpose, episode_seed
+
+EXTENDABLE = ("steps", "checkpoint_every", "checkpoints_kept")
+"""settings that may differ when a run is continued: they change how long it is, not what it does"""
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,11 @@ class OnlineConfig:
     evaluation_episodes: int = 16
     checkpoint_every: int = 10
     """iterations between two checkpoints"""
+    checkpoints_kept: int = 2
+    """newest ones that stay; should one turn out to be damaged, the run goes on from the one before"""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "rollout_steps", "evaluate_every", "checkpoint_every", "steps"):
+        for name in ("num_envs", "rollout_steps", "evaluate_every", "checkpoint_every", "checkpoints_kept", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
         if not 0 <= self.handover_price <= 1:
@@ -88,22 +93,23 @@ def parts_of(config: OnlineConfig, bundle: OfflineBundle, envs: Any, generator: 
 
 def run(config: OnlineConfig) -> Path:
     """Train until ``config.steps``; an interrupted run continues, a finished one is left alone."""
-    session = Session(config)
-    if session.finished():
+    check(config.out, config, EXTENDABLE)
+    if is_finished(config.out, config.steps):
         print(f"{config.out} is finished; give more --steps to continue it, or another --out.")
         return config.out
-    with session:
+    with Session(config) as session:
         train(session, config.steps)
     return config.out
 
 
 def train(session: Session, steps: int) -> None:
     """The loop: collect, learn, record; evaluate and save when due."""
+    session.evaluate_if_due()
     while session.actor.steps < steps:
-        session.evaluate_if_due()
         rollout = session.actor.collect(session.config.rollout_steps)
         losses = session.learn(rollout, done=session.actor.steps / steps)
         session.record(rollout, losses)
+        session.evaluate_if_due()
         session.save_if_due()
     session.evaluate_if_due(final=True)
 
@@ -127,7 +133,7 @@ class Session:
         )
         self.adaptation = self.method.adaptation(parts, router.gate)
         threshold = float("inf") if router.gate is None else router.gate.threshold
-        claim(config.out, config, extendable=("steps",))
+        self.claim = claim(config.out, config, EXTENDABLE)
         torch.manual_seed(config.seed)
         self.recorder = Recorder(config.out, threshold)
         self.guard = FiniteGuard(self.bundle.networks(), config.out)
@@ -146,38 +152,68 @@ class Session:
         self.learner = PPO(self.policy, self.value, config.ppo, credit, order, objective)
         self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
         self.evaluated_at = -1
-        self.update_seconds, self.earlier_seconds, self.started = 0.0, 0.0, time.perf_counter()
-        self._resume()
+        self.update_seconds, self.checkpoint_seconds = 0.0, 0.0
+        self.earlier_seconds, self.started = 0.0, time.perf_counter()
 
-    def _resume(self) -> None:
-        state = checkpoint.load_latest(self.config.out / "checkpoints")
-        if state is not None:
-            self.recorder.load_state_dict(state["recorder"])
-            self.actor.load_state_dict(state["actor"])
-            self.learner.load_state_dict(state["learner"])
-            if self.adaptation is not None:
-                self.adaptation.load_state_dict(state["adaptation"])
-            self.evaluated_at = state["evaluated_at"]
-            self.update_seconds, self.earlier_seconds = state["update_seconds"], state["seconds"]
+    @property
+    def components(self) -> dict[str, checkpoint.Component]:
+        """All that a checkpoint holds. What is not in here begins anew when a run is continued."""
+        parts: dict[str, checkpoint.Component] = {
+            "actor": self.actor,
+            "learner": self.learner,
+            "recorder": self.recorder,
+            "guard": self.guard,
+            "session": self,
+        }
+        return parts if self.adaptation is None else {**parts, "adaptation": self.adaptation}
 
-    def finished(self) -> bool:
-        return self.actor.steps >= self.config.steps and self.evaluated_at >= self.actor.steps
+    def state_dict(self) -> dict[str, Any]:
+        """The session's own: when it last evaluated, and time spent."""
+        return {
+            "evaluated_at": self.evaluated_at,
+            "seconds": self.seconds(),
+            "update_seconds": self.update_seconds,
+            "checkpoint_seconds": self.checkpoint_seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.evaluated_at, self.earlier_seconds = state["evaluated_at"], state["seconds"]
+        self.update_seconds, self.checkpoint_seconds = state["update_seconds"], state["checkpoint_seconds"]
 
     def __enter__(self) -> Session:
-        self.recorder.rewind()
-        describe_run(self.config.out, self.config, self.bundle, self.recorder.threshold)
-        self.progress.stage("training", self.config.steps)
+        try:
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
         return self
 
+    def _resume(self) -> None:
+        """Continue from the newest checkpoint, or begin."""
+        state = checkpoint.load_latest(self.config.out / "checkpoints")
+        if state is not None:
+            checkpoint.restore(state, self.components)
+            self.progress.say(f"{self.config.out} continues from step {self.actor.steps:,} of {self.config.steps:,}")
+        self.recorder.rewind(self.actor.steps)
+        describe_run(self.config.out, self.config, self.bundle, self.recorder.threshold)
+        self.progress.stage("training", self.config.steps)
+
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                mark(self.config.out, status="finished", steps=self.actor.steps, wall_s=self.seconds())
+            else:
+                status = "interrupted" if kind is KeyboardInterrupt else "failed"
+                mark(self.config.out, status=status, steps=self.actor.steps)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End what was opened, and let others work in the folder."""
         self.recorder.close()
         self.envs.close()
         self.evaluation_envs.close()
-        if kind is None:
-            mark(self.config.out, status="finished", steps=self.actor.steps, wall_s=self.seconds())
-        else:
-            status = "interrupted" if kind is KeyboardInterrupt else "failed"
-            mark(self.config.out, status=status, steps=self.actor.steps)
+        self.claim.release()
 
     def seconds(self) -> float:
         """Wall-clock time spent on this run, earlier starts included."""
@@ -218,6 +254,7 @@ class Session:
             "policy_s": self.actor.seconds["policy"],
             "gate_s": self.actor.router.seconds,
             "update_s": self.update_seconds,
+            "checkpoint_s": self.checkpoint_seconds,
         }
         self.recorder.metrics(line)
         self.progress.at(
@@ -261,14 +298,8 @@ class Session:
 
     def save(self) -> None:
         """A checkpoint that holds everything needed to continue bit for bit."""
+        start = time.perf_counter()
         self.recorder.flush()
-        state = {
-            "actor": self.actor.state_dict(),
-            "learner": self.learner.state_dict(),
-            "recorder": self.recorder.state_dict(),
-            "evaluated_at": self.evaluated_at,
-            "seconds": self.seconds(),
-            "update_seconds": self.update_seconds,
-            "adaptation": None if self.adaptation is None else self.adaptation.state_dict(),
-        }
-        checkpoint.save(self.config.out / "checkpoints", self.actor.steps, state)
+        folder, keep = self.config.out / "checkpoints", self.config.checkpoints_kept
+        checkpoint.save(folder, self.actor.steps, checkpoint.gather(self.components), keep)
+        self.checkpoint_seconds += time.perf_counter() - start

@@ -28,7 +28,7 @@ from farl.online.run import OnlineConfig
 TASK = TaskConfig(id="failurebench:FailureBench/PointMassCliff-v0")
 STD = 0.5
 """exploration std: enough for a hasty policy to fall over the cliff every second or third time"""
-CLOCKS = ("wall_s", "env_s", "policy_s", "gate_s", "update_s")
+CLOCKS = ("wall_s", "env_s", "policy_s", "gate_s", "update_s", "checkpoint_s")
 """columns of metrics.jsonl that no two runs share"""
 
 
