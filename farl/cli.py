@@ -229,6 +229,19 @@ def _diagnose(argv: list[str]) -> int:
     return 0
 
 
+def _watch(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.watch.server import WatchConfig, watch
+
+    folders = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    about = f"{_VERBS['watch'][0]}\n\nShort form: farl watch RUN_OR_STUDY [...] [--flag value ...]"
+    config = load(WatchConfig, argv[len(folders) :], "farl watch", about)
+    if not folders:
+        raise UserError("something is missing; usage: farl watch RUN_OR_STUDY [...]")
+    watch([Path(word) for word in folders], config)
+    return 0
+
+
 def _brief_usage(usage: str, verb: str, argv: list[str]) -> int:
     """The help of a verb without flags; anything else is a mistake."""
     if argv not in (["-h"], ["--help"]):
@@ -282,6 +295,7 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "online": ("Fine-tune the task policy, with the gate deciding who acts: one run.", _online),
     "predict": ("Return and failure rate of a bundle's and its runs' policies, imagined in the world model.", _predict),
     "compare": ("Tasks x methods x seeds, then one HTML report: the main job.", _compare),
+    "watch": ("Follow runs in a browser: curves, failures, the gate, clips; several side by side.", _watch),
     "diagnose": ("Say which part let each failure of a run happen, trying other actions in the simulator.", _diagnose),
     "report": ("Write the report of a study again.", _report),
 }

@@ -1,0 +1,264 @@
+"""The page itself: which runs are shown is kept here, per browser; what they are is read from the follower."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from farl.compare.live import duration
+from farl.following.follower import Follower
+from farl.following.run import RunView
+from farl.watch import gate_charts, tables
+from farl.watch.charts import CHOICES, FAILURES, GATED, SUCCESS, Curve, curve_options, scale, series
+from farl.watch.clip_cards import ClipCards
+from farl.watch.clips import Clips
+from farl.watch.faces import Face, faces
+from farl.watch.rows import FILTERS, Query, episode_rows, run_rows
+
+PERIOD_S = 1.0
+"""between two looks at what has changed"""
+MOST_SHOWN = 8
+"""runs whose curves are drawn before anybody chooses"""
+STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
+
+
+class Page:
+    """One browser's page. Only parts whose content has changed are sent."""
+
+    def __init__(self, follower: Follower, clips: Clips, title: str) -> None:
+        self.follower, self.clips = follower, clips
+        self.shown: set[Path] = set()
+        """runs whose curves are drawn"""
+        self.focus: Path | None = None
+        """the run whose gate, clips and episodes are shown"""
+        self.query = Query()
+        self._known: set[Path] = set()
+        self._sent: dict[str, Hashable] = {}
+        ui.add_css(STYLE)
+        self._build(title)
+        self.refresh()
+        ui.timer(PERIOD_S, self.refresh)
+
+    # ------------------------------------------------------------ layout
+
+    def _build(self, title: str) -> None:
+        with ui.element("header").classes("farl-bar"):
+            ui.html("<b>FARL watch</b>", sanitize=False)
+            ui.label(title).classes("where")
+            self.when = ui.label().classes("when")
+        with ui.element("main").classes("farl-main"):
+            self.problems = ui.label().classes("farl-problem")
+            self._build_runs()
+            self._build_curves()
+            self._build_gate()
+            self._build_clips()
+            self._build_episodes()
+
+    def _build_runs(self) -> None:
+        with ui.element("section").classes("farl-card farl-runs"):
+            with _head():
+                _title("Runs")
+                ui.label("tick those to draw; click one to look at its gate, failures and episodes").classes("farl-note")
+            self.runs = tables.runs_table()
+            self.runs.on("toggle", lambda event: self._toggle(Path(event.args)))
+            self.runs.on("focus", lambda event: self._look_at(Path(event.args)))
+
+    def _build_curves(self) -> None:
+        with ui.element("section").classes("farl-pair"):
+            self.curves: dict[str, tuple[Curve, Any]] = {}
+            for name, curve in (("failures", FAILURES), ("success", SUCCESS), ("gated", GATED)):
+                with _card():
+                    with _head():
+                        _title(curve.title)
+                    self.curves[name] = curve, _chart(curve_options(curve.share), name)
+            first = next(iter(CHOICES))
+            with _card():
+                with _head():
+                    self.choice = ui.select(list(CHOICES), value=first, on_change=self._choose)
+                    self.choice.props("dense borderless options-dense").classes("farl-choice")
+                self.curves["choice"] = CHOICES[first], _chart(curve_options(), "choice")
+
+    def _build_gate(self) -> None:
+        with ui.element("section").classes("farl-section"):
+            ui.label("One run").classes("name")
+            self.which = ui.select({}, on_change=lambda event: self._look_at(Path(event.value)) if event.value else None)
+            self.which.props("dense borderless options-dense").classes("farl-choice farl-which")
+            self.state = ui.label().classes("farl-note")
+        self.tiles = ui.element("section").classes("farl-tiles")
+        with ui.element("section").classes("farl-pair"):
+            with _card():
+                with _head():
+                    _title(f"Largest predicted risk of each of the newest {gate_charts.NEWEST} episodes")
+                self.risk = _chart(gate_charts.risk_options(), "risk", "farl-tall")
+            with _card():
+                with _head():
+                    _title("Risk against what came of it: steps that failed within ten (%)")
+                    ui.label("on the grey line it is as predicted; pale dots: none failed").classes("farl-note")
+                self.reliability = _chart(gate_charts.reliability_options(), "reliability", "farl-tall")
+
+    def _build_clips(self) -> None:
+        with _card():
+            with _head():
+                _title("Newest failures")
+                ui.label("played again in the simulator when you ask for it").classes("farl-note")
+            self.strip = ClipCards(self.clips)
+
+    def _build_episodes(self) -> None:
+        with _card():
+            with _head():
+                _title("Episodes")
+                self.count = ui.label().classes("farl-note")
+                ui.element("span").classes("grow")
+                toggle = ui.toggle(list(FILTERS), value=self.query.kind, on_change=lambda event: self._filter(event.value))
+                toggle.props("no-caps unelevated toggle-color=blue-grey-1 toggle-text-color=black text-color=grey-8")
+                toggle.classes("farl-toggle")
+            self.episodes = tables.episodes_table(self.query)
+            self.episodes.on("request", lambda event: self._turn(event.args["pagination"]))
+            self.episodes.on("clip", lambda event: self._open(int(event.args)))
+        with ui.dialog() as self.dialog, ui.element("div").classes("farl-card farl-dialog"):
+            self.opened = ClipCards(self.clips)
+
+    # ------------------------------------------------------------ what the person does
+
+    def _toggle(self, run: Path) -> None:
+        self.shown ^= {run}
+        self.refresh(at_once=True)
+
+    def _look_at(self, run: Path) -> None:
+        if run != self.focus and self.follower.view(run) is not None:
+            self.focus, self.query = run, dataclasses.replace(self.query, page=1)
+            self.refresh(at_once=True)
+
+    def _choose(self, event: Any) -> None:
+        curve = CHOICES[event.value]
+        chart = self.curves["choice"][1]
+        self.curves["choice"] = curve, chart
+        chart.options["yAxis"].update(scale(curve.share))
+        self.refresh(at_once=True)
+
+    def _filter(self, kind: str) -> None:
+        self.query = dataclasses.replace(self.query, kind=kind, page=1)
+        self.refresh()
+
+    def _turn(self, wanted: dict[str, Any]) -> None:
+        """Another page of the table, or another order."""
+        by = wanted["sortBy"] or "episode"
+        descending = bool(wanted["descending"]) if wanted["sortBy"] else True
+        self.query = dataclasses.replace(self.query, page=wanted["page"], size=wanted["rowsPerPage"], by=by, descending=descending)
+        self.refresh()
+
+    def _open(self, episode: int) -> None:
+        view = self.follower.view(self.focus) if self.focus else None
+        if view is not None:
+            self.clips.ask(self.clips.of(view, episode))
+            self.opened.show(view, [episode])
+            self.dialog.open()
+
+    # ------------------------------------------------------------ what is shown
+
+    def refresh(self, at_once: bool = False) -> None:
+        """Send what has changed; curves at most every other second unless somebody has just asked for them."""
+        views, now = self.follower.views, time.time()
+        self._take_up(views)
+        looks = faces(views)
+        drawn = [view for view in views if view.folder in self.shown]
+        self._show_runs(views, looks, now)
+        if at_once or self._due("curves", now, 2 * PERIOD_S):
+            self._show_curves(drawn, looks)
+        focus = self.follower.view(self.focus) if self.focus else None
+        if focus is not None:
+            self._show_run(focus, looks, now)
+            self._show_episodes(focus)
+
+    def _take_up(self, views: Sequence[RunView]) -> None:
+        """New runs are drawn while there are few; the first look is at the run that was at work last."""
+        if views and self.focus is None:
+            self.focus = max(views, key=lambda view: (view.changed, view.failures)).folder
+        task = next((view.task for view in views if view.folder == self.focus), "")
+        for view in sorted(views, key=lambda view: view.task != task):
+            if view.folder not in self._known and len(self.shown) < MOST_SHOWN:
+                self.shown.add(view.folder)
+            self._known.add(view.folder)
+
+    def _show_runs(self, views: Sequence[RunView], looks: dict[Path, Face], now: float) -> None:
+        rows = run_rows(views, looks, self.shown, self.focus, now)
+        if self._changed("runs", repr(rows)):
+            self.runs.rows = rows
+        running = sum(row["status"] == "running" for row in rows)
+        newest = max((view.changed for view in views), default=0.0)
+        said = f"newest line {duration(max(0.0, now - newest))} ago" if newest else "waiting for the first run"
+        self.when.text = f"{len(views)} runs, {running} running; {said}"
+        problems = [problem for view in views for problem in view.problems]
+        self.problems.text = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        self.problems.visible = bool(problems)
+        names = {str(folder): face.name for folder, face in looks.items()}
+        if self._changed("names", (tuple(names.items()), self.focus)):
+            self.which.set_options(names, value=str(self.focus) if self.focus else None)
+
+    def _show_curves(self, drawn: Sequence[RunView], looks: dict[Path, Face]) -> None:
+        state = tuple((looks[view.folder], view.version) for view in drawn)
+        for name, (curve, chart) in self.curves.items():
+            if self._changed(name, (state, curve)):
+                chart.options["series"] = series(drawn, looks, curve)
+
+    def _show_run(self, view: RunView, looks: dict[Path, Face], now: float) -> None:
+        left = view.seconds_left() if view.status(now) == "running" else None
+        self.state.text = f"{view.status(now)}, {view.steps:,} steps" + (f", {duration(left)} left" if left else "")
+        if self._changed("tiles", (view.folder, view.version)):
+            self.tiles.clear()
+            with self.tiles:
+                for label, number, note in gate_charts.figures(view):
+                    _tile(label, number, note)
+            self.risk.options["series"] = gate_charts.risk_series(view)
+            self.reliability.options["series"] = gate_charts.reliability_series(view)
+        self.strip.newest(view)
+        self.opened.refresh()
+
+    def _show_episodes(self, view: RunView) -> None:
+        if not self._changed("episodes", (view.folder, view.version, self.query)):
+            return
+        rows, count = episode_rows(view, self.query)
+        self.episodes.pagination = tables.pagination(self.query, count)
+        self.episodes.rows = rows
+        self.count.text = f"{count:,} of {len(view.episodes):,}, newest first" if self.query.by == "episode" else f"{count:,}"
+
+    # ------------------------------------------------------------ sent or not
+
+    def _changed(self, part: str, content: Hashable) -> bool:
+        before, self._sent[part] = self._sent.get(part), content
+        return before != content
+
+    def _due(self, part: str, now: float, period: float) -> bool:
+        last = self._sent.get(f"{part} at", 0.0)
+        if isinstance(last, float) and now - last < period:
+            return False
+        self._sent[f"{part} at"] = now
+        return True
+
+
+def _card() -> Any:
+    return ui.element("section").classes("farl-card")
+
+
+def _head() -> Any:
+    return ui.element("div").classes("farl-head")
+
+
+def _title(text: str) -> None:
+    ui.html(text, tag="h2", sanitize=False)
+
+
+def _chart(options: dict[str, Any], name: str, size: str = "farl-chart") -> Any:
+    return ui.echart(options).classes(size).props(f'data-chart="{name}"')
+
+
+def _tile(label: str, number: str, note: str) -> None:
+    with ui.element("div").classes("farl-tile"):
+        ui.label(label).classes("label")
+        ui.label(number).classes("number")
+        ui.label(note).classes("farl-note")
