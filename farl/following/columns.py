@@ -37,7 +37,8 @@ class Table:
     def equals(self, name: str, word: str) -> NDArray[np.bool_]:
         """Where a column of words says ``word``."""
         known = self.words.get(name, [])
-        return self[name] == (known.index(word) if word in known else -1)
+        where: NDArray[np.bool_] = self[name] == (known.index(word) if word in known else -1)
+        return where
 
     def word(self, name: str, row: int) -> str:
         """What a column of words says in one row, empty where it says nothing."""

@@ -31,5 +31,7 @@ def thinned(x: Array, y: Array, most: int = MOST) -> tuple[Array, Array]:
 
 
 def counted(x: Array, end: float, most: int = MOST) -> tuple[Array, Array]:
-    """How many of the events at ``x`` (ascending) have happened, from 0 to ``end``: a curve in steps."""
-    return thinned(np.r_[0.0, x, end], np.r_[0.0, np.arange(1, len(x) + 1), len(x)], most)
+    """How many of the events at ``x`` (ascending) have happened, from 0 to ``end``: a curve that rises in steps."""
+    before = np.arange(len(x), dtype=np.float64)
+    steps, counts = np.repeat(x, 2), np.stack([before, before + 1], axis=1).ravel()
+    return thinned(np.r_[0.0, steps, end], np.r_[0.0, counts, float(len(x))], most)

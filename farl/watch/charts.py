@@ -91,15 +91,14 @@ def _evaluated(view: RunView, gate: str) -> tuple[Array, Array]:
 
 def series(views: Sequence[RunView], looks: Mapping[Path, Face], curve: Curve) -> list[Options]:
     """One line per run."""
-    return [_line(looks[view.folder], *points(view, curve), in_steps=curve == FAILURES) for view in views]
+    return [_line(looks[view.folder], *points(view, curve)) for view in views]
 
 
-def _line(face: Face, x: Array, y: Array, in_steps: bool) -> Options:
+def _line(face: Face, x: Array, y: Array) -> Options:
     return {
         "type": "line",
         "name": face.name,
         "data": [[int(step), float(f"{value:.5g}")] for step, value in zip(x.tolist(), y.tolist(), strict=True)],
-        "step": "end" if in_steps else False,
         "showSymbol": len(x) == 1,
         "symbolSize": 5,
         "itemStyle": {"color": face.colour},

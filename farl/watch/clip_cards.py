@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nicegui import ui
 
+from farl.following.recordings import read_recorded
 from farl.following.run import RunView
 from farl.watch.clips import Clip, Clips, newest
+from farl.watch.preview import preview
 from farl.watch.rows import CAUSES, failure_words, short, significant
 
 ROUTE = "/clips"
@@ -22,8 +25,9 @@ class ClipCards:
         self.clips = clips
         self._row = ui.element("div").classes("farl-clips")
         self._shown: list[Clip] = []
-        self._sent: object = None
-        self._of: tuple[Any, int] | None = None
+        self._of: tuple[Path, int] | None = None
+        self._places: list[tuple[Clip, Any]] | None = None
+        self._sent: dict[Path, tuple[bool, bool, str]] = {}
 
     def newest(self, view: RunView) -> None:
         """Show the latest failures of a run."""
@@ -38,45 +42,60 @@ class ClipCards:
         self.refresh()
 
     def refresh(self) -> None:
-        """Send the cards where one has got further."""
-        state = [(clip.video, clip.ready, clip.working, clip.error) for clip in self._shown]
-        if state == self._sent:
-            return
-        self._sent = state
+        """Send the cards that have got further; the others stay, so that a click on them is never lost."""
+        if self._places is None or [clip for clip, _ in self._places] != self._shown:
+            self._lay()
+        for clip, place in self._places or ():
+            state = (clip.ready, clip.working, clip.error)
+            if self._sent.get(clip.video) != state:
+                self._sent[clip.video] = state
+                place.clear()
+                with place:
+                    self._card(clip)
+
+    def _lay(self) -> None:
+        """A place for each clip."""
         self._row.clear()
+        self._sent = {}
         with self._row:
-            for clip in self._shown:
-                self._card(clip)
+            self._places = [(clip, _place(clip)) for clip in self._shown]
             if not self._shown:
-                ui.label("No failure on record that can be shown.").classes("farl-note")
+                ui.label("No failure on record that could be played again.").classes("farl-note")
 
     def _card(self, clip: Clip) -> None:
-        with ui.element("div").classes("farl-clip").props(f'data-episode="{clip.episode}"'):
-            if clip.ready:
-                with ui.element("div").classes("screen"):
-                    ui.video(f"{ROUTE}/{clip.video.name}", autoplay=True, muted=True, loop=True).props("playsinline")
-            else:
-                with ui.element("div").classes("screen"):
-                    self._curtain(clip)
-            with ui.element("div").classes("words"):
-                ui.label(f"Episode {clip.episode:,}").classes("farl-title")
-                for line in _words(clip):
-                    ui.label(line).classes("farl-note")
+        if clip.ready:
+            with ui.element("div").classes("screen"):
+                ui.video(f"{ROUTE}/{clip.video.name}", autoplay=True, muted=True, loop=True).props("playsinline")
+        else:
+            with ui.element("div").classes("curtain"):
+                self._curtain(clip)
+        with ui.element("div").classes("words"):
+            ui.label(f"Episode {clip.episode:,}").classes("farl-title")
+            for line in _words(clip):
+                ui.label(line).classes("farl-note")
 
     def _curtain(self, clip: Clip) -> None:
         """What stands where the video will be."""
+        recorded = read_recorded(clip.view, clip.episode)
+        if recorded is not None:
+            ui.html(preview(recorded), sanitize=False).classes("preview")
         if clip.working:
-            ui.spinner(size="28px", color="grey-5")
-            ui.label("playing it again")
+            with ui.element("div").classes("working"):
+                ui.spinner(size="18px", color="grey-5")
+                ui.label("playing it again")
             return
         if clip.error:
             ui.label(clip.error)
-        button = ui.button("try again" if clip.error else "show", icon="play_arrow", on_click=lambda: self._ask(clip))
-        button.props("flat no-caps color=grey-4")
+        button = ui.button("try again" if clip.error else "show the clip", icon="play_arrow", on_click=lambda: self._ask(clip))
+        button.props("flat dense no-caps color=grey-4")
 
     def _ask(self, clip: Clip) -> None:
         self.clips.ask(clip)
         self.refresh()
+
+
+def _place(clip: Clip) -> Any:
+    return ui.element("div").classes("farl-clip").props(f'data-episode="{clip.episode}"')
 
 
 def _words(clip: Clip) -> list[str]:

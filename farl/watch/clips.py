@@ -20,7 +20,7 @@ TIME_LIMIT_S = 600.0
 """for one clip, on a machine whose cores are taken by the runs"""
 
 
-@dataclass
+@dataclass(eq=False)
 class Clip:
     """An episode that can be seen, or is being drawn."""
 

@@ -192,7 +192,7 @@ class Page:
         running = sum(row["status"] == "running" for row in rows)
         newest = max((view.changed for view in views), default=0.0)
         said = f"newest line {duration(max(0.0, now - newest))} ago" if newest else "waiting for the first run"
-        self.when.text = f"{len(views)} runs, {running} running; {said}"
+        self.when.text = f"{len(views)} run{'s' * (len(views) != 1)}, {running} running; {said}"
         problems = [problem for view in views for problem in view.problems]
         self.problems.text = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         self.problems.visible = bool(problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ import numpy as np
 from farl.compare import clips
 from farl.compare.records import read_json, without_books
 from farl.errors import UserError
-from farl.following.lines import Record, read_line
-from farl.online.recorder import decode_floats
+from farl.following.lines import read_line
+from farl.following.recordings import from_line
 
 
 def render(folder: Path, episode: int, start: int, video: Path) -> None:
@@ -27,26 +28,11 @@ def render(folder: Path, episode: int, start: int, video: Path) -> None:
     line = read_line(folder / "failures.jsonl", start)
     if line is None or line.get("episode") != episode:
         raise UserError(f"episode {episode} is no longer in {folder / 'failures.jsonl'}; the run was wound back")
+    recorded = from_line(line, read_json(folder / "meta.json").get("threshold"))
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / f"{episode}.npz"
-        _save(file, line, read_json(folder / "meta.json").get("threshold"))
+        np.savez(file, kind="failure", end_step=-1, **asdict(recorded))   # the layout of clips/
         clips.render(run, file, video)
-
-
-def _save(file: Path, line: Record, threshold: float | None) -> None:
-    """A kept failure, which ends with its first failing step, in the layout of ``clips/``."""
-    steps = int(line["shape"][0])
-    np.savez(
-        file,
-        seed=line["seed"],
-        actions=decode_floats(line["actions"], *line["shape"]),
-        risk=decode_floats(line["risk"], steps),
-        gated=np.array([flag == "1" for flag in line["gated"]]),
-        failure=np.arange(steps) == steps - 1,
-        threshold=np.inf if threshold is None else threshold,
-        kind="failure",
-        end_step=-1,
-    )
 
 
 if __name__ == "__main__":
