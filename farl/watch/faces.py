@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,8 +46,12 @@ def _names(views: Sequence[RunView]) -> list[str]:
     names = [f"{view.method}, seed {view.seed}" for view in views]
     if len(tasks) > 1:
         names = [f"{name}, {view.task}" for name, view in zip(names, views, strict=True)]
-    twice = {name for name, count in Counter(names).items() if count > 1}
-    return [
-        f"{name} ({view.folder.parent.name}/{view.folder.name})" if name in twice else name
-        for name, view in zip(names, views, strict=True)
-    ]
+    return [_with_folder(view, [other for other, same in zip(views, names, strict=True) if same == name], name)
+            for view, name in zip(views, names, strict=True)]   # fmt: skip
+
+
+def _with_folder(view: RunView, namesakes: Sequence[RunView], name: str) -> str:
+    if len(namesakes) == 1:
+        return name
+    above = os.path.commonpath([other.folder.resolve() for other in namesakes])
+    return f"{name} ({view.folder.resolve().relative_to(above)})"
