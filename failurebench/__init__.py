@@ -9,7 +9,7 @@ import gymnasium
 if TYPE_CHECKING:
     from failurebench.vector import FailureVectorEnv
 
-__all__ = ["TASKS", "make_vec"]
+__all__ = ["FRANKA", "TASKS", "make_vec"]
 
 HORIZON = 250
 """agent steps per episode of most tasks"""
@@ -35,6 +35,20 @@ TASKS = {
     "FailureBench/ObstructedPush-v0": Entry("failurebench.tasks.obstructed_push:ObstructedPush", 80),
     "FailureBench/ObstructedPush-Hard-v0": Entry("failurebench.tasks.obstructed_push:HardObstructedPush", 80),
 }
+"""MetaWorld's, played by the Sawyer arm"""
+
+FRANKA_HORIZON = 150
+
+FRANKA = {
+    "FailureBench/FrankaFragilePushWall-v0": Entry(
+        "failurebench.franka.push_wall:FrankaFragilePushWall", FRANKA_HORIZON
+    ),
+    "FailureBench/FrankaDisturbedPush-v0": Entry(
+        "failurebench.franka.disturbed_push:FrankaDisturbedPush", FRANKA_HORIZON
+    ),
+    "FailureBench/FrankaBoundedSoccer-v0": Entry("failurebench.franka.soccer:FrankaBoundedSoccer", FRANKA_HORIZON),
+}
+"""those of a Franka arm, on the robosuite twin; they need robosuite: ``pip install 'robosuite>=1.5.1,!=1.5.2,<1.6'``"""
 
 
 def _register() -> None:
@@ -48,20 +62,28 @@ def _register() -> None:
             max_episode_steps=horizon,
             kwargs={"task": task},
         )
+    for task_id, (task, horizon) in FRANKA.items():
+        gymnasium.register(
+            task_id,
+            entry_point="failurebench.franka.env:FrankaEnv",
+            vector_entry_point="failurebench.franka.env:FrankaVectorEnv",
+            max_episode_steps=horizon,
+            kwargs={"task": task, "action_repeat": 1},
+        )
 
 
 def make_vec(task_id: str, num_envs: int, **kwargs: Any) -> FailureVectorEnv:
     """``num_envs`` environments, in this process sharing one model, or split over worker processes.
 
     Args:
-        task_id: an id from ``TASKS``.
+        task_id: an id from ``TASKS`` or ``FRANKA``.
         num_envs: how many, at least 1.
         **kwargs: ``num_workers``, ``autoreset_mode`` and whatever ``gymnasium.make(task_id)`` takes.
     """
     from failurebench.vector import FailureVectorEnv
 
-    if task_id not in TASKS:
-        raise ValueError(f"unknown task {task_id!r}; the choices are {', '.join(TASKS)}")
+    if task_id not in {**TASKS, **FRANKA}:
+        raise ValueError(f"unknown task {task_id!r}; the choices are {', '.join((*TASKS, *FRANKA))}")
     env = gymnasium.make_vec(task_id, num_envs, vectorization_mode="vector_entry_point", **kwargs)
     assert isinstance(env, FailureVectorEnv)
     return env

@@ -10,18 +10,18 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from failurebench.episode import INFO, OBS, Episode, Protocol, State
-from failurebench.task import TIPPED, Task
+from failurebench.judged import INFO, Judged, Protocol, State
 
 Bools = NDArray[np.bool_]
 
 _TRANSITION = ("reward", "terminated", "truncated")
 
 
-def row_type(task: Task) -> Any:
+def row_type(kind: type[Judged], task: Any) -> Any:
     """The NumPy type of a row: an environment's next move, and what its last step came to."""
-    types = {bool: "?", float: "f8", str: f"U{max(len(task.failure_type), len(TIPPED))}"}
-    fields: list[Any] = [("move", "f4", 4), ("observation", "f4", OBS), ("reward", "f8")]
+    widths = kind.widths(task)
+    types = {bool: "?", float: "f8", str: f"U{widths.word}"}
+    fields: list[Any] = [("move", "f4", widths.move), ("observation", "f4", widths.observation), ("reward", "f8")]
     fields += [("terminated", "?"), ("truncated", "?"), *((key, types[kind]) for key, kind in INFO.items())]
     return np.dtype(fields, align=True)
 
@@ -30,17 +30,27 @@ class Chunk:
     """The episodes of some environments.
 
     Args:
+        kind: the class of the episodes.
         task: what they play.
         protocol: how.
         mode: what happens to an episode that has ended.
-        rows: ``row_type(task)[2, n]``; the first line is the environments now, the second how ended episodes ended
+        view: the camera of pictures.
+        rows: ``row_type(kind, task)[2, n]``; the first line is the environments now, the second how ended episodes ended
             (``SAME_STEP`` only). A worker's lie in shared memory.
     """
 
-    def __init__(self, task: Task, protocol: Protocol, mode: AutoresetMode, rows: NDArray[Any]) -> None:
+    def __init__(
+        self,
+        kind: type[Judged],
+        task: Any,
+        protocol: Protocol,
+        mode: AutoresetMode,
+        view: Any,
+        rows: NDArray[Any],
+    ) -> None:
         self.rows = rows
-        self._mode = mode
-        self._episodes = [Episode(task, protocol) for _ in range(rows.shape[1])]
+        self._mode, self._view = mode, view
+        self._episodes = [kind(task, protocol) for _ in range(rows.shape[1])]
         self._rngs = [seeding.np_random()[0] for _ in self._episodes]
         self._renderer: Any = None
 
@@ -86,7 +96,7 @@ class Chunk:
         if self._renderer is None:
             from failurebench.rendering import Renderer
 
-            self._renderer = Renderer(self._episodes[0].sawyer.model)
+            self._renderer = Renderer(self._episodes[0].model, self._view)
         return [self._renderer.picture(episode) for episode in self._episodes]
 
     def close(self) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
-from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from failurebench.episode import Episode, Protocol, State, observation_bounds
 from failurebench.experts import Expert
+from failurebench.interface import Interface, sawyer_interface
+from failurebench.judged import Protocol, State
 from failurebench.rendering import Renderer
-from failurebench.sawyer import ACTION_SCALE
 from failurebench.task import make_task
 from failurebench.versions import warn_of_other_mujoco
 from failurebench.window import Window, has_display, require_display
@@ -27,22 +25,8 @@ warn_of_other_mujoco(
 RENDER_MODES = ("rgb_array", "depth_array", "human")
 """what ``FailureEnv`` offers; ``human`` only where there is a display"""
 
-RENDER_FPS = 80
-"""simulator steps per second; divided by the action repeat for agent steps"""
-
 Observation = NDArray[np.float32]
 Action = NDArray[np.float32]
-
-
-def observation_space() -> Any:
-    """39 finite float32 numbers, see ``docs/tasks``."""
-    low, high = observation_bounds()
-    return Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
-
-
-def action_space() -> Any:
-    """Hand displacement x, y, z (1 = 1 cm per simulator step) and gripper (1 closes, -1 opens)."""
-    return Box(-1.0, 1.0, (4,), np.float32)
 
 
 class FailureEnv(gymnasium.Env[Observation, Action]):
@@ -62,7 +46,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         RuntimeError: ``render_mode="human"`` without a display.
     """
 
-    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # noqa: RUF012 (as in the base)
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 80}  # noqa: RUF012 (as in the base)
 
     def __init__(
         self,
@@ -81,21 +65,22 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         if render_mode == "human":
             require_display()
         modes = [mode for mode in RENDER_MODES if mode != "human" or has_display()]
-        self.metadata = {"render_modes": modes, "render_fps": RENDER_FPS // action_repeat}
-        self.observation_space, self.action_space = observation_space(), action_space()
-        self._episode = Episode(self.task, self.protocol)
+        self.interface = self._interface()
+        self.metadata = {"render_modes": modes, "render_fps": self.interface.steps_per_s // action_repeat or 1}
+        self.observation_space, self.action_space = self.interface.observation_space, self.interface.action_space
+        self._episode = self.interface.episode(self.task, self.protocol)
         self._renderer: Renderer | None = None
         self._window: Window | None = None
 
     @property
     def model(self) -> Any:
         """The compiled ``mjModel``; all environments of this scene in this process share it, so it is only to be read."""
-        return self._episode.sawyer.model
+        return self._episode.model
 
     @property
     def tracked_positions(self) -> dict[str, tuple[int, ...]]:
         """Observation indices of positions in metres, by what is there: for judging models and drawing paths."""
-        return {"hand": (0, 1, 2), "object": (4, 5, 6)}
+        return self.interface.tracked
 
     @property
     def expert_kinds(self) -> tuple[str, ...]:
@@ -124,7 +109,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         """
         self._require_reset("step")
         episode = self._episode
-        episode.step(*displacement(action, (4,)).tolist())
+        episode.step(*self.interface.moves(action, self.action_space.shape or ()).tolist())
         if self.render_mode == "human":
             self._show()
         return episode.observation(), episode.reward, episode.terminated, episode.truncated, episode.info()
@@ -157,7 +142,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         if self.render_mode == "human":
             return self._show()
         if self._renderer is None:
-            self._renderer = Renderer(self.model)
+            self._renderer = Renderer(self.model, self.interface.view)
         draw = self._renderer.depth if self.render_mode == "depth_array" else self._renderer.picture
         return draw(self._episode)
 
@@ -168,9 +153,13 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
                 drawing.close()
         self._renderer = self._window = None
 
+    def _interface(self) -> Interface:
+        """Of the arm that plays this environment's task."""
+        return sawyer_interface()
+
     def _show(self) -> None:
         if self._window is None:
-            self._window = Window(self.model, self.metadata["render_fps"])
+            self._window = Window(self.model, self.metadata["render_fps"], self.interface.view)
         self._window.show(self._episode)
 
     def _require_reset(self, what: str) -> None:
@@ -186,49 +175,3 @@ def checked_render_mode(render_mode: str | None, modes: Sequence[str] = ("rgb_ar
     if render_mode is not None and render_mode not in modes:
         raise ValueError(f"render_mode is {render_mode!r}; the choices are {', '.join(map(repr, modes))} and None")
     return render_mode
-
-
-def displacement(actions: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Actions as metres per simulator step (x, y, z) and grip command: checked, clipped to [-1, 1], a fresh array.
-
-    Args:
-        actions: ``shape``; floats or integers of any width.
-        shape: ``(4,)``, or ``(n, 4)`` with a row per environment.
-
-    Raises:
-        ValueError: another shape, something that is no real number, or a number that is not finite.
-    """
-    given = _as_numbers(actions)
-    if given.shape != shape:
-        raise ValueError(f"the action has shape {given.shape}, expected {shape}: x, y, z and gripper in [-1, 1]")
-    # A finite sum of squares is finite throughout; one that overflows says nothing yet. A third of the time of the full look.
-    if not math.isfinite(np.vdot(given, given)) and not np.isfinite(given).all():
-        raise ValueError(f"the action {_first_not_finite(given)} is not finite: give numbers in [-1, 1]")
-    clipped: NDArray[np.float32] = np.minimum(np.maximum(given, _LOWEST), _HIGHEST).astype(np.float32, copy=False)
-    return clipped * _SCALES
-
-
-_HIGHEST = np.ones(4, np.float32)
-_LOWEST = -_HIGHEST
-_SCALES = np.array([ACTION_SCALE, ACTION_SCALE, ACTION_SCALE, 1], np.float32)
-
-
-def _as_numbers(actions: NDArray[Any]) -> NDArray[Any]:
-    try:
-        given = np.asarray(actions)
-    except ValueError as error:  # nested lists of unequal lengths
-        raise ValueError(f"the action is no array of numbers: {error}") from error
-    if given.dtype.kind not in "fiu":
-        # Strings and objects would often convert, and hide that something else was meant.
-        raise ValueError(
-            f"the action has dtype {given.dtype} ({given.tolist()!r:.80}); give float32 numbers in [-1, 1], integers will do"
-        )
-    return given
-
-
-def _first_not_finite(given: NDArray[Any]) -> str:
-    """The offending action, and in a batch whose it is."""
-    if given.ndim == 1:
-        return str(given.tolist())
-    row = int(np.flatnonzero(~np.isfinite(given).all(axis=-1))[0])
-    return f"{given[row].tolist()} of environment {row}"

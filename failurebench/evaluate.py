@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium
 
 from failurebench import TASKS
-from failurebench.env import RENDER_FPS, FailureEnv
+from failurebench.env import FailureEnv
 from failurebench.policies import Env, Refused, make_policy
 from failurebench.references import PATH, POLICIES, constants, load_references
 from failurebench.results import FORMAT, require_free, table, write_json
@@ -75,7 +75,7 @@ def evaluate(
         "constants": json.loads(json.dumps(vars(unwrapped.task))),  # tuples as the file will have them
         "starts": starts_hash(unwrapped, range(FIRST_SEED, FIRST_SEED + EPISODES)),
         "protocol": protocol,
-        "agent_step_s": protocol["action_repeat"] / RENDER_FPS,
+        "agent_step_s": protocol["action_repeat"] / unwrapped.interface.steps_per_s,
         "versions": installed_versions(),
         "model": model_hash(unwrapped.model),
         "until_success": asdict(summarise(outcomes)),

@@ -12,11 +12,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from failurebench.episode import Episode
+from failurebench.interface import CORNER, View
+from failurebench.judged import Judged
 from failurebench.task import Segment
 
 SIZE = 480
-CAMERA = "corner"
+CAMERA = CORNER.camera
 
 _LINE_WIDTH_M = 0.006
 _RED = np.array([1.0, 0.1, 0.1, 1.0], np.float32)
@@ -32,14 +33,14 @@ class Renderer:
         RuntimeError: no off-screen OpenGL works here; the message names what to install.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    def __init__(self, model: Any, view: View = CORNER) -> None:
+        self._model, self._hangs = model, view.hangs
         self._context = open_context()
         self._context.make_current()
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._camera.fixedcamid = model.camera(CAMERA).id
+        self._camera.fixedcamid = model.camera(view.camera).id
         self._target = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         self._target.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR  # keeps millimetres apart at two metres
         mujoco.mjr_resizeOffscreen(SIZE, SIZE, self._target)
@@ -47,16 +48,14 @@ class Renderer:
         # Left to the interpreter's exit, the context is freed after the library that frees it, and complains.
         self._free = weakref.finalize(self, _free, self._target, self._context)
 
-    def picture(self, episode: Episode) -> NDArray[np.uint8]:
+    def picture(self, episode: Judged) -> NDArray[np.uint8]:
         """uint8[480, 480, 3], row 0 at the top, as somebody standing at the camera sees it."""
-        # The model is shared by many episodes, so the goal's marker is placed here and not in the model.
-        episode.sawyer.data.site("goal").xpos = episode.start.goal
-        self._render(episode, mujoco.MjvOption(), episode.task.outline(episode.start))
+        self._render(episode, mujoco.MjvOption(), episode.outline())
         pixels = np.empty((SIZE, SIZE, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, _AREA, self._target)
-        return _upright(pixels)
+        return _upright(pixels, self._hangs)
 
-    def depth(self, episode: Episode) -> NDArray[np.float32]:
+    def depth(self, episode: Judged) -> NDArray[np.float32]:
         """float32[480, 480], metres along the camera's axis to what can be touched or seen; markers are left out."""
         option = mujoco.MjvOption()
         option.sitegroup[:] = 0
@@ -67,16 +66,19 @@ class Renderer:
         near, far = planes.znear * extent, planes.zfar * extent
         # Inverse of the perspective projection: 1 at the near plane, 0 at the far one.
         metres = near * far / (near + nearness.astype(np.float64) * (far - near))
-        return _upright(metres.astype(np.float32))
+        return _upright(metres.astype(np.float32), self._hangs)
 
     def close(self) -> None:
         """Free the OpenGL context."""
         self._free()
 
-    def _render(self, episode: Episode, option: Any, outline: list[Segment]) -> None:
+    def _render(self, episode: Judged, option: Any, outline: list[Segment]) -> None:
         self._context.make_current()
+        episode.dress(self._model, episode.data)
+        for ground in range(self._model.nhfield):
+            mujoco.mjr_uploadHField(self._model, self._target, ground)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        data, perturb = episode.sawyer.data, mujoco.MjvPerturb()
+        data, perturb = episode.data, mujoco.MjvPerturb()
         mujoco.mjv_updateScene(self._model, data, option, perturb, self._camera, everything, self._scene)
         for segment in outline:
             draw(self._scene, segment)
@@ -129,9 +131,9 @@ def create_context(backend: str) -> Any:
     return context
 
 
-def _upright(image: NDArray[Any]) -> NDArray[Any]:
-    """OpenGL counts rows from the bottom, and this camera hangs upside down: what is left to turn are the columns."""
-    return np.ascontiguousarray(image[:, ::-1])
+def _upright(image: NDArray[Any], hangs: bool) -> NDArray[Any]:
+    """OpenGL counts rows from the bottom; where the camera hangs upside down, what is left to turn are the columns."""
+    return np.ascontiguousarray(image[:, ::-1] if hangs else image[::-1])
 
 
 def _free(target: Any, context: Any) -> None:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from failurebench import HORIZON
 from failurebench.chunk import Bools, Chunk, row_type
-from failurebench.env import RENDER_FPS, action_space, checked_render_mode, displacement, observation_space
-from failurebench.episode import INFO, Protocol, State
+from failurebench.env import checked_render_mode
 from failurebench.experts import Expert
+from failurebench.interface import Interface, sawyer_interface
+from failurebench.judged import INFO, Protocol, State
 from failurebench.task import make_task
 from failurebench.workers import Workers
 
@@ -45,7 +46,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         RuntimeError: a worker process died; the message names it and its environments.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": RENDER_FPS}  # noqa: RUF012 (as in the base)
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 80}  # noqa: RUF012 (as in the base)
     single_observation_space: Box
     single_action_space: Box
 
@@ -71,12 +72,14 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         self.protocol = Protocol(action_repeat, horizon, stop_on_success, terminate_on_failure)
         self.num_envs, self.render_mode = num_envs, checked_render_mode(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.interface = self._interface()
         self.metadata = {
             **type(self).metadata,
-            "render_fps": RENDER_FPS // action_repeat,
+            "render_fps": self.interface.steps_per_s // action_repeat or 1,
             "autoreset_mode": self.autoreset_mode,
         }
-        self.single_observation_space, self.single_action_space = observation_space(), action_space()
+        self.single_observation_space = self.interface.observation_space
+        self.single_action_space = self.interface.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._begun = False
@@ -115,7 +118,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         """
         now, final = self._chunk.rows
         self._require_ready(now["terminated"] | now["truncated"])
-        now["move"] = displacement(actions, (self.num_envs, 4))
+        now["move"] = self.interface.moves(actions, self.action_space.shape or ())
         self._chunk.step()
         terminations, truncations = now["terminated"].copy(), now["truncated"].copy()
         infos = _infos(now, np.ones(self.num_envs, np.bool_))
@@ -150,11 +153,15 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         """Free the renderer, end the workers."""
         self._chunk.close()
 
+    def _interface(self) -> Interface:
+        """Of the arm that plays these environments' task."""
+        return sawyer_interface()
+
     def _make_chunk(self, num_workers: int) -> Chunk | Workers:
-        what = self.task, self.protocol, self.autoreset_mode
+        what = self.interface.episode, self.task, self.protocol, self.autoreset_mode, self.interface.view
         if num_workers > 1:
             return Workers(*what, self.num_envs, num_workers)
-        return Chunk(*what, np.zeros((2, self.num_envs), row_type(self.task)))
+        return Chunk(*what, np.zeros((2, self.num_envs), row_type(self.interface.episode, self.task)))
 
     def _require_ready(self, ended: Bools) -> None:
         if not self._begun:

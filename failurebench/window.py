@@ -15,9 +15,11 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from failurebench.episode import Episode
-from failurebench.rendering import CAMERA, create_context, draw
+from failurebench.interface import CORNER, View
+from failurebench.judged import Judged
+from failurebench.rendering import create_context, draw
 
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _VIEW_DISTANCE_M = 1.5
 """from the camera to the point about which the mouse turns the view"""
 
@@ -33,7 +35,7 @@ class Window:
         RuntimeError: there is no display, or it offers no OpenGL.
     """
 
-    def __init__(self, model: Any, fps: float) -> None:
+    def __init__(self, model: Any, fps: float, view: View = CORNER) -> None:
         require_display()
         # A private copy: keys and mouse in the window can change a model's options and push its bodies.
         self._model, self._period = copy.deepcopy(model), 1.0 / fps
@@ -47,18 +49,22 @@ class Window:
         self._close = weakref.finalize(self, _close, self._viewer, drawing)
         atexit.register(self._close)
         self._due = time.monotonic()
-        self._place_camera()
+        self._place_camera(view.camera)
 
-    def show(self, episode: Episode) -> None:
+    def show(self, episode: Judged) -> None:
         """Draw the episode's present state, waiting until it is due."""
         if not self._viewer.is_running():
             return
         with self._viewer.lock():
-            mujoco.mj_setState(self._model, self._data, episode.sawyer.get_state(), mujoco.mjtState.mjSTATE_INTEGRATION)
+            state = np.empty(mujoco.mj_stateSize(self._model, _STATE))
+            mujoco.mj_getState(episode.model, episode.data, state, _STATE)
+            mujoco.mj_setState(self._model, self._data, state, _STATE)
             mujoco.mj_forward(self._model, self._data)
-            self._data.site("goal").xpos = episode.start.goal
+            episode.dress(self._model, self._data)
+            for ground in range(self._model.nhfield):
+                self._viewer.update_hfield(ground)
             self._viewer.user_scn.ngeom = 0
-            for segment in episode.task.outline(episode.start):
+            for segment in episode.outline():
                 draw(self._viewer.user_scn, segment)
         self._viewer.sync()
         time.sleep(max(0.0, self._due - time.monotonic()))
@@ -68,10 +74,10 @@ class Window:
         """Close the window."""
         self._close()
 
-    def _place_camera(self) -> None:
-        """Begin where ``rgb_array`` looks from; that camera itself hangs upside down."""
+    def _place_camera(self, name: str) -> None:
+        """Begin where ``rgb_array`` looks from; that camera itself may hang upside down."""
         mujoco.mj_forward(self._model, self._data)
-        camera = self._data.camera(CAMERA)
+        camera = self._data.camera(name)
         ahead = -camera.xmat.reshape(3, 3)[:, 2]
         with self._viewer.lock():
             self._viewer.cam.lookat = camera.xpos + _VIEW_DISTANCE_M * ahead

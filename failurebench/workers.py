@@ -26,8 +26,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from failurebench.chunk import Bools, Chunk, row_type
-from failurebench.episode import Protocol, State
-from failurebench.task import Task
+from failurebench.judged import Judged, Protocol, State
 
 _GRACE_S = 5.0
 """how long a worker may take to end by itself"""
@@ -78,17 +77,26 @@ class Workers:
         RuntimeError: a worker died; the message names it and its environments, and everything is closed.
     """
 
-    def __init__(self, task: Task, protocol: Protocol, mode: AutoresetMode, num_envs: int, num_workers: int) -> None:
+    def __init__(
+        self,
+        kind: type[Judged],
+        task: Any,
+        protocol: Protocol,
+        mode: AutoresetMode,
+        view: Any,
+        num_envs: int,
+        num_workers: int,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
-        memory = context.RawArray(ctypes.c_byte, 2 * num_envs * row_type(task).itemsize)
-        self.rows = _rows(memory, task)
+        memory = context.RawArray(ctypes.c_byte, 2 * num_envs * row_type(kind, task).itemsize)
+        self.rows = _rows(memory, kind, task)
         self._workers: list[_Worker] = []
         # Also runs when this object is garbage, and when the interpreter exits.
         self._end = weakref.finalize(self, _end, self._workers, os.getpid())
         with self._in_step():
             for index in range(num_workers):
                 mine = slice(index * num_envs // num_workers, (index + 1) * num_envs // num_workers)
-                self._workers.append(_start(context, index, mine, (memory, task, protocol, mode)))
+                self._workers.append(_start(context, index, mine, (memory, kind, task, protocol, mode, view)))
             self._checked(self._answers())
 
     def reset(self, mask: Bools, seeds: Sequence[int | None]) -> None:
@@ -148,8 +156,8 @@ class Workers:
             raise
 
 
-def _rows(memory: Any, task: Task) -> NDArray[Any]:
-    return np.frombuffer(memory, row_type(task)).reshape(2, -1)
+def _rows(memory: Any, kind: type[Judged], task: Any) -> NDArray[Any]:
+    return np.frombuffer(memory, row_type(kind, task)).reshape(2, -1)
 
 
 def _start(context: Any, index: int, mine: slice, rest: tuple[Any, ...]) -> _Worker:
@@ -162,12 +170,19 @@ def _start(context: Any, index: int, mine: slice, rest: tuple[Any, ...]) -> _Wor
 
 
 def _serve(
-    connection: Connection, mine: slice, memory: Any, task: Task, protocol: Protocol, mode: AutoresetMode
+    connection: Connection,
+    mine: slice,
+    memory: Any,
+    kind: type[Judged],
+    task: Any,
+    protocol: Protocol,
+    mode: AutoresetMode,
+    view: Any,
 ) -> None:
     """A worker's life: do what is asked until the parent closes its end, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal; the parent decides
     with contextlib.suppress(EOFError, OSError):
-        chunk = _attempt(Chunk, task, protocol, mode, _rows(memory, task)[:, mine])
+        chunk = _attempt(Chunk, kind, task, protocol, mode, view, _rows(memory, kind, task)[:, mine])
         connection.send(chunk if isinstance(chunk, _Raised) else None)
         while True:
             name, arguments = connection.recv()

@@ -14,7 +14,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from failurebench.env import FailureEnv, displacement
+from failurebench.env import FailureEnv
+from failurebench.interface import displacement
 from failurebench.sawyer import Scene
 from failurebench.tasks import bounded_push
 from tests.failurebench.conftest import BOUNDED_PUSH, HARD
@@ -421,5 +422,7 @@ def add_post(spec):
 
 
 def test_an_option_the_task_does_not_have_is_answered_with_those_it_has():
-    with pytest.raises(TypeError, match=r"BoundedPush has no option 'boundry' \(did you mean boundary\?\); it takes boundary, "):
+    with pytest.raises(
+        TypeError, match=r"BoundedPush has no option 'boundry' \(did you mean boundary\?\); it takes boundary, "
+    ):
         gymnasium.make("FailureBench/BoundedPush-v0", boundry=(0, 1, 0, 1))

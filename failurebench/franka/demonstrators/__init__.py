@@ -1,0 +1,1 @@
+"""Scripted behaviour for the Franka tasks; it sees observations only, and needs no simulator."""
