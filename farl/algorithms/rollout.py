@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -34,17 +35,31 @@ class Rollout:
     handover: Bool[Tensor, "t b"]
     """recovery took over on this step"""
     risk: Float[Tensor, "t b"]
+    version: Int[Tensor, "t b"]
+    """updates behind the policy that proposed, and by which the log-probabilities are"""
 
     @classmethod
     def empty(cls, steps: int, envs: int, obs: int, act: int) -> Rollout:
         """Storage for one iteration."""
         wide = {"obs": obs, "next_obs": obs, "proposed": act, "executed": act}
-        flags = {"terminated", "truncated", "failure", "success", "failed", "gated", "handover"}
+        flags = ("terminated", "truncated", "failure", "success", "failed", "gated", "handover")
+        kinds = {**dict.fromkeys(flags, torch.bool), "version": torch.long}
         return cls(
             **{
                 name: torch.zeros(steps, envs, wide[name])
                 if name in wide
-                else torch.zeros(steps, envs, dtype=torch.bool if name in flags else torch.float32)
+                else torch.zeros(steps, envs, dtype=kinds.get(name, torch.float32))
                 for name in cls.__dataclass_fields__
             }
         )
+
+    def until(self, stop: int) -> Rollout:
+        """The first steps of it, on storage of their own."""
+        return Rollout(**{name: value[:stop].clone() for name, value in vars(self).items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rollout], dim: int) -> Rollout:
+        """One after another (``dim`` 0: whole episodes of the same environments) or side by side (1: other environments)."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts], dim) for name in cls.__dataclass_fields__})

@@ -16,7 +16,7 @@ from farl.types import Cause
 
 LOOKBACK = 10
 """agent steps before a failure in which a closed gate counts as having seen it coming"""
-TOTALS = ("episodes", "successes", "timeouts", "terminal_failures", "failures")
+TOTALS = ("episodes", "successes", "timeouts", "terminal_failures", "failures", "lost")
 """what a ledger counts"""
 WARNING = (CalibrationConfig.min_lead, CalibrationConfig.max_lead)
 """agent steps before a failure between which a high risk counts as a warning in time, as in calibration"""
@@ -132,6 +132,8 @@ class Ledger:
     terminal_failures: int = 0
     failures: int = 0
     """episodes with at least one violating step"""
+    lost: int = 0
+    """episodes whose environment broke before they ended"""
     recent: deque[tuple[bool, bool, float, int]] = field(default_factory=lambda: deque(maxlen=100))
     """(success, failed, return, length) of the last hundred episodes"""
     reliability: RiskHistogram = field(default_factory=RiskHistogram)
@@ -170,6 +172,20 @@ class Ledger:
             "risk_mean": float(np.mean(finite)) if finite else 0.0,
         }
 
+    def lose(self, record: EpisodeRecord, reason: str) -> dict[str, Any]:
+        """Note an episode whose environment broke, and return its line for ``lost.jsonl``.
+
+        It is in no other total, unless it had failed: its failure did happen, and ``close`` has to count it as well.
+        """
+        self.lost += 1
+        return {
+            "seed": record.seed,
+            "length": record.length,
+            "failed": record.first_failure is not None,
+            "first_failure": record.first_failure,
+            "reason": reason,
+        }
+
     def check(self) -> None:
         """Every episode ended in exactly one way, and none failed twice."""
         if self.episodes != self.successes + self.timeouts + self.terminal_failures:
@@ -185,6 +201,7 @@ class Ledger:
             "episodes": self.episodes,
             "successes": self.successes,
             "failures": self.failures,
+            "lost": self.lost,
             "success_rate": sum(success) / count,
             "failure_rate": sum(failed) / count,
             "return_mean": sum(returns) / count,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 
 from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Router, Ungated
-from farl.environments import TaskConfig, column, failure_flags, get_states, reset_where, set_states
+from farl.environments import TaskConfig, column, failure_flags, get_states, lost, reset_where, set_states
 from farl.networks.policy import GaussianPolicy
 from farl.online.accounting import EpisodeRecord, Ledger
 from farl.seeds import Purpose, episode_seed
 from farl.types import Decision
 
 OnEpisode = Callable[[EpisodeRecord, dict[str, Any]], None]
+OnLost = Callable[[dict[str, Any]], None]
 Check = Callable[[torch.Tensor, Decision], None]
 """looks at observations and what was decided on them before it is executed; raises what stops the run"""
+PART = 256
+"""agent steps that storage is made for at a time, where nobody knows how long the episode will be"""
 
 
 class Actor:
@@ -37,9 +40,10 @@ class Actor:
         seed: int,
         on_episode: OnEpisode,
         check: Check = lambda obs, decision: None,
+        on_lost: OnLost = lambda line: None,
     ) -> None:
         self.envs, self.task, self.policy, self.router, self.check = envs, task, policy, router, check
-        self.reward_scale, self.seed, self.on_episode = reward_scale, seed, on_episode
+        self.reward_scale, self.seed, self.on_episode, self.on_lost = reward_scale, seed, on_episode, on_lost
         self.ledger = Ledger()
         self.explore = torch.Generator().manual_seed(seed)
         self.begun = 0
@@ -57,19 +61,45 @@ class Actor:
 
     def collect(self, steps: int) -> Rollout:
         """Act for ``steps`` in every environment."""
+        rollout, means = self._storage(steps)
+        for t in range(steps):
+            self._step(rollout, means, t)
+        self._place_actions(rollout, means)
+        return rollout
+
+    def collect_episode(self) -> Rollout:
+        """Act until the episode of the only environment ends."""
+        parts: list[Rollout] = []
+        while not parts or not (parts[-1].terminated | parts[-1].truncated).any():
+            rollout, means = self._storage(PART)
+            for t in range(PART):
+                self._step(rollout, means, t)
+                if rollout.terminated[t] | rollout.truncated[t]:
+                    rollout, means = rollout.until(t + 1), means[: t + 1]
+                    break
+            self._place_actions(rollout, means)
+            parts.append(rollout)
+        return Rollout.joined(parts, dim=0)
+
+    def swap(self, weights: Mapping[str, torch.Tensor] | None, version: int) -> None:
+        """Act with another version from now on; None where its weights are in place already. Never during a step."""
+        if weights is not None:
+            self.policy.load_state_dict(weights)
+        self.policy_version = version
+
+    def _storage(self, steps: int) -> tuple[Rollout, torch.Tensor]:
         (act_dim,) = self.envs.single_action_space.shape or (0,)
         count, obs_dim = self.obs.shape
         rollout = Rollout.empty(steps, count, obs_dim, act_dim)
-        means = torch.zeros_like(rollout.proposed)
-        for t in range(steps):
-            obs = torch.from_numpy(self.obs.copy())
-            means[t], proposed = self._propose(obs)
-            decision = self.router.decide(obs, proposed)
-            self.check(obs, decision)
-            self._record_decision(rollout, t, obs, decision)
-            self._execute(rollout, t, decision)
-        self._place_actions(rollout, means)
-        return rollout
+        return rollout, torch.zeros_like(rollout.proposed)
+
+    def _step(self, rollout: Rollout, means: torch.Tensor, t: int) -> None:
+        obs = torch.from_numpy(self.obs.copy())
+        means[t], proposed = self._propose(obs)
+        decision = self.router.decide(obs, proposed)
+        self.check(obs, decision)
+        self._record_decision(rollout, t, obs, decision)
+        self._execute(rollout, t, decision)
 
     @torch.no_grad()
     def _propose(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -82,6 +112,7 @@ class Actor:
     def _record_decision(self, rollout: Rollout, t: int, obs: torch.Tensor, decision: Decision) -> None:
         rollout.obs[t], rollout.risk[t], rollout.gated[t] = obs, decision.risk, decision.gated
         rollout.proposed[t], rollout.executed[t] = decision.proposed, decision.executed
+        rollout.version[t] = self.policy_version
         held = torch.tensor([bool(record.gated) and record.gated[-1] for record in self.records])
         rollout.handover[t] = decision.gated & ~held
         rollout.failed[t] = torch.tensor([record.first_failure is not None for record in self.records])
@@ -126,7 +157,13 @@ class Actor:
         details = info.get("failure_detail", [None] * len(action))
         rewards, failures = np.asarray(reward, dtype=np.float64).tolist(), failure.tolist()
         risk, gated = decision.risk.tolist(), decision.gated.tolist()
-        for i, record in enumerate(self.records):
+        for i, (record, reason) in enumerate(zip(self.records, lost(info, len(action)), strict=True)):
+            if reason is not None:
+                where = {"env": i, "end_step": self.steps, "policy_version": self.policy_version}
+                self.on_lost({**self.ledger.lose(record, reason), **where})
+                if record.first_failure is None:
+                    continue
+                failures[i], rewards[i] = record.failures[-1], 0.0   # it failed before, and that counts: cut short here
             detail = None if details[i] is None else str(details[i])
             record.add(rewards[i], failures[i], str(kinds[i]), gated[i], risk[i], action[i], detail)
             if terminated[i] or truncated[i]:

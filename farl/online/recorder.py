@@ -20,7 +20,7 @@ from farl.online.accounting import EpisodeRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-STREAMS = ("metrics", "episodes", "evaluations", "failures")
+STREAMS = ("metrics", "episodes", "evaluations", "failures", "lost")
 FIRST_CLIP = 1000
 """agent steps after which the first clip of a kind is kept; the next one when the step count has doubled, and so on"""
 KEPT_FAILURES = 512

@@ -1,11 +1,12 @@
-"""One online run: actor and learner in one process, from a bundle to a run directory."""
+"""One online run, from a bundle to a run directory: an actor, and a learner in this process or in another."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,19 +21,29 @@ from farl.environments import TaskConfig, make_vector
 from farl.methods import ControlsConfig, Parts, find
 from farl.offline.bundle import OfflineBundle
 from farl.offline.evaluation import evaluate
-from farl.online import checkpoint
+from farl.online import checkpoint, protocol
 from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
 from farl.online.failure_gate import check_fit
 from farl.online.finite import FiniteGuard
+from farl.online.learner import Handover, Learner, Learning, SameProcess, Update
+from farl.online.other_process import LinkConfig, OtherProcess
 from farl.online.provenance import describe_run, is_finished, mark
 from farl.online.recorder import Recorder
 from farl.outputs import check, claim
 from farl.progress import Progress
 from farl.seeds import Purpose, episode_seed
+from farl.watchdog import Watchdog, WatchdogConfig
 
-EXTENDABLE = ("steps", "checkpoint_every", "checkpoints_kept")
-"""settings that may differ when a run is continued: they change how long it is, not what it does"""
+EXTENDABLE = (
+    "steps",
+    "checkpoint_every",
+    "checkpoints_kept",
+    "mode",
+    *(f"link.{setting.name}" for setting in fields(LinkConfig)),
+    *(f"watchdog.{setting.name}" for setting in fields(WatchdogConfig)),
+)
+"""settings that may differ when a run is continued: how long it is, and where its learner is (docs/actor_learner.md)"""
 
 
 @dataclass(frozen=True)
@@ -65,8 +76,12 @@ class OnlineConfig:
     evaluation_episodes: int = 16
     checkpoint_every: int = 10
     """iterations between two checkpoints"""
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
     checkpoints_kept: int = 2
     """newest ones that stay; should one turn out to be damaged, the run goes on from the one before"""
+    mode: Literal["single", "async"] = "single"
+    """`async`: the learner has a process of its own, and the actor goes on while it learns"""
+    link: LinkConfig = field(default_factory=LinkConfig)
 
     def __post_init__(self) -> None:
         for name in ("num_envs", "rollout_steps", "evaluate_every", "checkpoint_every", "checkpoints_kept", "steps"):
@@ -74,6 +89,14 @@ class OnlineConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
         if not 0 <= self.handover_price <= 1:
             raise ValueError(f"handover_price is {self.handover_price}; it is a share of the future: give 0 to 1")
+        if self.link.swap == "episode" and self.num_envs > 1:
+            raise ValueError(f"link.swap is episode, but {self.num_envs} num_envs do not end theirs together; give rollout")
+
+    @property
+    def swap(self) -> Literal["rollout", "episode"]:
+        """Where the actor takes a new version of the policy."""
+        alone = self.mode == "async" and self.link.ahead > 0 and self.num_envs == 1
+        return self.link.swap or ("episode" if alone else "rollout")
 
 
 def parts_of(config: OnlineConfig, bundle: OfflineBundle, envs: Any, generator: torch.Generator) -> Parts:
@@ -91,6 +114,14 @@ def parts_of(config: OnlineConfig, bundle: OfflineBundle, envs: Any, generator: 
     )
 
 
+def learner_of(config: OnlineConfig, bundle: OfflineBundle) -> Learner:
+    """What learns in a run of ``config``: ``bundle``'s policy and value. It needs no environments."""
+    method, order = find(config.method), torch.Generator().manual_seed(config.seed + 1)
+    objective = method.objective(parts_of(config, bundle, None, torch.Generator()))
+    ppo = PPO(bundle.policy, bundle.value, config.ppo, config.credit or method.credit, order, objective)
+    return Learner(ppo, FiniteGuard(bundle.networks(), config.out))
+
+
 def run(config: OnlineConfig) -> Path:
     """Train until ``config.steps``; an interrupted run continues, a finished one is left alone."""
     check(config.out, config, EXTENDABLE)
@@ -103,14 +134,14 @@ def run(config: OnlineConfig) -> Path:
 
 
 def train(session: Session, steps: int) -> None:
-    """The loop: collect, learn, record; evaluate and save when due."""
+    """The loop: collect, hand over, take what was learned meanwhile; evaluate and save when due."""
     session.evaluate_if_due()
     while session.actor.steps < steps:
-        rollout = session.actor.collect(session.config.rollout_steps)
-        losses = session.learn(rollout, done=session.actor.steps / steps)
-        session.record(rollout, losses)
+        session.hand_over(session.collect())
+        session.take_updates()
         session.evaluate_if_due()
         session.save_if_due()
+    session.take_updates(drain=True)
     session.evaluate_if_due(final=True)
 
 
@@ -121,13 +152,15 @@ class Session:
         # Whatever can be refused is made first: a refused run leaves nothing behind.
         self.config, self.method = config, find(config.method)
         self.bundle = OfflineBundle.load(config.bundle, config.task)
-        self.policy, self.value = self.bundle.policy, self.bundle.value
-        self.envs = make_vector(config.task, config.num_envs)
+        self.policy = self.bundle.policy
+        self.watchdog = Watchdog(config.watchdog, lambda reason: mark(config.out, status="failed", reason=reason))
+        self.envs = make_vector(config.task, config.num_envs, self.watchdog)
         check_fit(self.bundle, self.envs.single_observation_space, self.envs.single_action_space, None)
-        self.evaluation_envs = make_vector(config.task, min(config.num_envs, config.evaluation_episodes) or 1)
+        count = min(config.num_envs, config.evaluation_episodes) or 1
+        self.evaluation_envs = make_vector(config.task, count, self.watchdog)
         self.evaluation_noise = torch.Generator()
         parts = parts_of(config, self.bundle, self.envs, torch.Generator().manual_seed(config.seed + 2))
-        router, objective = self.method.router(parts), self.method.objective(parts)
+        router, learner = self.method.router(parts), learner_of(config, self.bundle)
         self.evaluation_router = self.method.router(
             parts_of(config, self.bundle, self.evaluation_envs, self.evaluation_noise)
         )
@@ -146,14 +179,26 @@ class Session:
             config.seed,
             self._episode,
             self.guard.decided,
+            partial(self.recorder.write, "lost"),
         )
-        credit = config.credit or self.method.credit
-        order = torch.Generator().manual_seed(config.seed + 1)
-        self.learner = PPO(self.policy, self.value, config.ppo, credit, order, objective)
+        episodes = config.swap == "episode"
+        self.collect = self.actor.collect_episode if episodes else partial(self.actor.collect, config.rollout_steps)
         self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
+        self.learner = self._learning(learner)
+        self.pieces: list[Rollout] = []
+        """what the actor has collected of the next rollout"""
+        self.boundaries = self.handed_over = 0
+        """times that the actor could take a new version, and rollouts handed over"""
         self.evaluated_at = -1
         self.update_seconds, self.checkpoint_seconds = 0.0, 0.0
         self.earlier_seconds, self.started = 0.0, time.perf_counter()
+
+    def _learning(self, learner: Learner) -> Learning:
+        config = self.config
+        if config.mode == "single":
+            return SameProcess(learner, config.checkpoint_every)
+        who = protocol.identity(config, self.bundle)
+        return OtherProcess(learner.state_dict(), config.out, config.link, who, self.progress.say, self.save)
 
     @property
     def components(self) -> dict[str, checkpoint.Component]:
@@ -168,8 +213,12 @@ class Session:
         return parts if self.adaptation is None else {**parts, "adaptation": self.adaptation}
 
     def state_dict(self) -> dict[str, Any]:
-        """The session's own: when it last evaluated, and time spent."""
+        """The session's own: what is on its way to the learner, when it last evaluated, and time spent."""
         return {
+            "boundaries": self.boundaries,
+            "handed_over": self.handed_over,
+            "pieces": [vars(piece) for piece in self.pieces],
+            "outstanding": [{**vars(one), "rollout": vars(one.rollout)} for one in self.learner.outstanding],
             "evaluated_at": self.evaluated_at,
             "seconds": self.seconds(),
             "update_seconds": self.update_seconds,
@@ -177,11 +226,16 @@ class Session:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.boundaries, self.handed_over = state["boundaries"], state["handed_over"]
+        self.pieces = [Rollout(**piece) for piece in state["pieces"]]
+        for one in state["outstanding"]:
+            self.learner.submit(Handover(**{**one, "rollout": Rollout(**one["rollout"])}))
         self.evaluated_at, self.earlier_seconds = state["evaluated_at"], state["seconds"]
         self.update_seconds, self.checkpoint_seconds = state["update_seconds"], state["checkpoint_seconds"]
 
     def __enter__(self) -> Session:
         try:
+            self.watchdog.start()
             self._resume()
         except BaseException:
             self.close()
@@ -193,8 +247,10 @@ class Session:
         state = checkpoint.load_latest(self.config.out / "checkpoints")
         if state is not None:
             checkpoint.restore(state, self.components)
+            self.policy.load_state_dict(state["learner"]["policy"])   # what acted then: a version is taken before anything is saved
             self.progress.say(f"{self.config.out} continues from step {self.actor.steps:,} of {self.config.steps:,}")
         self.recorder.rewind(self.actor.steps)
+        self.learner.start()
         describe_run(self.config.out, self.config, self.bundle, self.recorder.threshold)
         self.progress.stage("training", self.config.steps)
 
@@ -210,6 +266,8 @@ class Session:
 
     def close(self) -> None:
         """End what was opened, and let others work in the folder."""
+        self.watchdog.close()
+        self.learner.close()
         self.recorder.close()
         self.envs.close()
         self.evaluation_envs.close()
@@ -225,37 +283,47 @@ class Session:
             self.adaptation.close(record.risks, record.first_failure)
         self.recorder.episode(record, line)
 
-    def learn(self, rollout: Rollout, done: float) -> dict[str, float]:
-        start = time.perf_counter()
-        losses = self.learner.update(rollout, min(done, 1.0))
-        self.guard.learned(losses)
-        self.update_seconds += time.perf_counter() - start
-        self.actor.policy_version = self.learner.iteration
-        return losses
+    def hand_over(self, piece: Rollout) -> None:
+        """The learner gets what the actor collects as soon as it makes a whole rollout."""
+        self.boundaries += 1
+        self.pieces.append(piece)
+        if sum(one.risk.numel() for one in self.pieces) >= self.config.num_envs * self.config.rollout_steps:
+            rollout, self.pieces = Rollout.joined(self.pieces, dim=0), []
+            self.handed_over += 1
+            done = min(self.actor.steps / self.config.steps, 1.0)
+            self.learner.submit(Handover(self.handed_over, rollout, done, self._figures(rollout)))
 
-    def record(self, rollout: Rollout, losses: dict[str, float]) -> None:
-        """One line of metrics."""
+    def take_updates(self, drain: bool = False) -> None:
+        """Act with the newest version; waits for one where the schedule says so, with ``drain`` for the last."""
+        while (update := self.learner.next_update(drain)) is not None:
+            self.update_seconds += update.seconds
+            self.actor.swap(update.policy, update.handover.number)
+            self._record(update)
+
+    def _figures(self, rollout: Rollout) -> dict[str, Any]:
+        """What the actor knows of a rollout, for the line of metrics."""
         gated, risk = rollout.gated, rollout.risk.flatten()
         known = risk[risk.isfinite()]
         z = rollout.z_max[gated]
-        line: dict[str, Any] = {
+        return {
             "step": self.actor.steps,
-            "iteration": self.learner.iteration,
-            "wall_s": self.seconds(),
             **self.actor.ledger.summary(),
+            "lag": self.handed_over - 1 - int(rollout.version.min()),
             "gated_fraction": float(gated.float().mean()),
             **({} if self.adaptation is None else {"threshold": self.adaptation.gate.threshold}),
             "risk_mean": float(known.mean()) if len(known) else 0.0,
             "risk_p95": float(known.quantile(0.95)) if len(known) else 0.0,
             "unknown_risks": int(len(risk) - len(known)),
             "z_median": float(z.median()) if len(z) else 0.0,
-            **losses,
             "env_s": self.actor.seconds["env"],
             "policy_s": self.actor.seconds["policy"],
             "gate_s": self.actor.router.seconds,
-            "update_s": self.update_seconds,
-            "checkpoint_s": self.checkpoint_seconds,
         }
+
+    def _record(self, update: Update) -> None:
+        """One line of metrics."""
+        clocks = {"wall_s": self.seconds(), "update_s": self.update_seconds, "checkpoint_s": self.checkpoint_seconds}
+        line = {"iteration": update.handover.number, **update.handover.figures, **update.losses, **clocks}
         self.recorder.metrics(line)
         self.progress.at(
             min(self.actor.steps, self.config.steps),
@@ -293,7 +361,7 @@ class Session:
             self.evaluation_router.gate.threshold = self.adaptation.gate.threshold
 
     def save_if_due(self) -> None:
-        if self.learner.iteration % self.config.checkpoint_every == 0:
+        if self.boundaries % self.learner.checkpoint_every == 0:
             self.save()
 
     def save(self) -> None:

@@ -250,9 +250,10 @@ def test_every_method_starts_from_the_same_policy_with_the_same_exploration(meth
     x = torch.randn(1000, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(run.policy(x), bundle.policy(x))
     assert torch.equal(run.policy.std, bundle.policy.std)
-    assert run.actor.policy is run.learner.policy is run.policy
-    assert run.learner.value is run.value
-    assert torch.equal(run.value(x), bundle.value(x))
+    ppo = run.learner.learner.ppo
+    assert run.actor.policy is ppo.policy is run.policy
+    assert ppo.value is run.bundle.value
+    assert torch.equal(ppo.value(x), bundle.value(x))
     first = run.actor.collect(1)
     with torch.no_grad():
         noise = (first.proposed[0] - run.policy.act(first.obs[0])) / run.policy.std
@@ -318,7 +319,7 @@ def test_the_value_learnt_offline_explains_the_first_rollout_in_its_own_scale_al
     explained = {}
     for factor in (0.1, 1.0, 10.0):
         scaled = dataclasses.replace(rollout, reward=factor * rollout.reward)
-        explained[factor] = run.learner._targets(scaled, x)[2]
+        explained[factor] = run.learner.learner.ppo._targets(scaled, x)[2]
     assert explained[1.0] > 0.3
     assert explained[1.0] > 0.2 + max(explained[0.1], explained[10.0])
 

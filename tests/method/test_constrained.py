@@ -303,7 +303,7 @@ def test_a_run_starts_with_the_offline_cost_critic_and_continues_with_its_own(
     from method.test_runs import equal_runs, run_until
 
     session = Session(cliff.online(bundle_folder, tmp_path / "first", method=method))
-    critic = session.learner.objective.cost.critic
+    critic = session.learner.learner.ppo.objective.cost.critic
     expected = bundle.cost_value.state_dict()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in critic.state_dict().items())
     whole = run(cliff.online(bundle_folder, tmp_path / "whole", method=method))

@@ -28,7 +28,7 @@ def test_farl_paper_is_the_latent_model_a_plain_sum_and_executed_actions(bundle_
     assert isinstance(critic, ImaginedRisk)
     assert isinstance(critic.model, LatentModel)
     assert critic.policy is session.policy  # the look-ahead follows the policy as it learns
-    assert session.learner.credit == "executed"
+    assert session.learner.learner.ppo.credit == "executed"
     assert gate.threshold == bundle.calibrations["paper"].threshold
 
 

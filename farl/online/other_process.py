@@ -1,0 +1,250 @@
+"""The learner as another process, seen from the actor's: handing over does not wait, and a learner that dies is started again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from farl.errors import UserError
+from farl.online import link, protocol, wire
+from farl.online.courier import Courier
+from farl.online.learner import Handover, Update
+from farl.online.link import Channel, LinkLost, WrongKey
+
+ADDRESS, LOG, KEY = "learner.json", "learner.log", "link.key"
+"""what lies in a run's directory beside its results"""
+ATTEMPTS = 5
+"""starts of a learner in a row that led to no update; after that something is wrong with more than one process"""
+START_S = 120.0
+"""seconds that a learner may take to listen: mostly the import of PyTorch on a busy machine"""
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """Actor and learner as two processes (`mode: async`)."""
+
+    ahead: int = 1
+    """rollouts that may wait for their update while the actor goes on; 0 takes turns, which equals one process bit for bit"""
+    swap: Literal["rollout", "episode"] | None = None
+    """where the actor takes a new version: after a rollout, or between the episodes of a single environment, whose rollouts are
+    then made of whole episodes; None is `episode` for one environment that does not take turns, else `rollout`"""
+    spool: int = 8
+    """rollouts that the actor still collects, and keeps on disk, while the learner is away"""
+    learner: str = ""
+    """HOST:PORT of a learner that was started by hand, on this machine or another; empty starts one here"""
+    host: str = "127.0.0.1"
+    """address that the learner listens at; another than loopback lets other machines reach it, if they know the key"""
+    port: int = 0
+    """0 takes a free one"""
+    key: Path | None = None
+    """file with the secret that both sides know; None is link.key in the run's directory, made when it is missing"""
+    silence_s: float = 30.0
+    """seconds without a sign of life after which the other side is taken for gone"""
+    update_s: float = 600.0
+    """seconds that one update may take"""
+    patience_s: float = 600.0
+    """seconds that either side waits for the other to come back"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("ahead", 0), ("spool", 1), ("port", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"link.{name} is {getattr(self, name)}; give {least} or more")
+        for name in ("silence_s", "update_s", "patience_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"link.{name} is {getattr(self, name)}; give seconds above 0")
+        if self.learner and not self.learner.rpartition(":")[2].isdigit():
+            raise ValueError(f"link.learner is '{self.learner}'; give HOST:PORT")
+
+
+class Elsewhere:
+    """A learner that somebody else started."""
+
+    def __init__(self, address: str, key: bytes) -> None:
+        self.host, _, port = address.rpartition(":")
+        self.port, self.key = int(port), key
+
+    def reach(self, failed: int) -> Channel:
+        return link.connect(self.host, self.port, self.key)
+
+    def stuck(self) -> None:
+        """It is not ours to end."""
+
+    def close(self, courier: Courier) -> None:
+        courier.close("bye")
+
+
+class Started:
+    """A learner that this process starts, unless one that lost its actor still waits in the run's directory."""
+
+    def __init__(self, folder: Path, config: LinkConfig, key: bytes, digest: str) -> None:
+        self.folder, self.config, self.key, self.digest = folder, config, key, digest
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def reach(self, failed: int) -> Channel:
+        if self.process is None:
+            with suppress(LinkLost, WrongKey):
+                return self._connect(self._address(self.digest))
+        elif self.process.poll() is not None and failed >= ATTEMPTS:
+            raise UserError(f"the learner ended {ATTEMPTS} times in a row without an update; {self._tail()}")
+        if self.process is None or self.process.poll() is not None:
+            self._start()
+        return self._connect(self._awaited())
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "farl.online.learner_process", str(self.folder / "config.yaml")]
+        for name in ("host", "port", "silence_s", "patience_s"):
+            command += [f"--link.{name.replace('_', '-')}", str(getattr(self.config, name))]
+        log: IO[bytes]
+        with (self.folder / LOG).open("ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def _awaited(self) -> dict[str, Any]:
+        """The address of the process just started, once it listens."""
+        assert self.process is not None
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            with suppress(LinkLost):
+                if (found := self._address(self.digest))["pid"] == self.process.pid:
+                    return found
+            if self.process.poll() is not None:
+                raise LinkLost(f"its process ended with status {self.process.returncode}; {self._tail()}")
+            time.sleep(0.05)
+        self.stuck()
+        raise LinkLost(f"it did not listen within {START_S:.0f} s")
+
+    def _address(self, digest: str) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.folder / ADDRESS).read_text())
+        except (OSError, ValueError) as error:
+            raise LinkLost("none has left its address") from error
+        if found.get("identity") != digest:
+            raise LinkLost("the one that left its address serves another configuration or bundle")
+        return found
+
+    def _connect(self, address: dict[str, Any]) -> Channel:
+        return link.connect(address["host"], address["port"], self.key)
+
+    def _tail(self) -> str:
+        path = self.folder / LOG
+        lines = path.read_text(errors="replace").splitlines()[-3:] if path.exists() else []
+        return f"{path} ends with: {' / '.join(lines)}"
+
+    def stuck(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(5)
+
+    def close(self, courier: Courier) -> None:
+        """Asked to stop, given time, ended."""
+        courier.close("stop")
+        if self.process is None:
+            return
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.stuck()
+
+
+class OtherProcess:
+    """A learner behind the link. The actor never waits for it but where its schedule says so, and then not for ever."""
+
+    checkpoint_every = 1   # what the learner has is only safe when it is here, and what it has not yet must be too
+
+    def __init__(
+        self,
+        state: dict[str, Any],
+        folder: Path,
+        config: LinkConfig,
+        identity: dict[str, Any],
+        say: Callable[[str], None],
+        before_waiting: Callable[[], None],
+    ) -> None:
+        self.folder, self.config, self.identity, self.say = folder, config, identity, say
+        self.before_waiting = before_waiting
+        self._state = state
+        self._outstanding: dict[int, Handover] = {}
+        self._courier: Courier | None = None
+        self._route: Started | Elsewhere | None = None
+        self._met = False
+        """whether there has been a learner since this process began"""
+
+    @property
+    def outstanding(self) -> list[Handover]:
+        return list(self._outstanding.values())
+
+    def submit(self, handover: Handover) -> None:
+        self._outstanding[handover.number] = handover
+        if self._courier is not None:
+            self._courier.send(handover.number, protocol.rollout_message(handover))
+
+    def next_update(self, drain: bool = False) -> Update | None:
+        told, until = False, time.monotonic() + self.config.patience_s
+        while self._courier is not None:
+            self._courier.arrived.clear()
+            connected = self._courier.connected
+            self._met = self._met or connected
+            if (message := self._courier.take()) is not None:
+                return self._update(message)
+            if len(self._outstanding) <= self._room(connected, drain):
+                return None
+            if connected:
+                until = time.monotonic() + self.config.patience_s
+            elif self._met and not told:
+                self.before_waiting()   # what waits for the learner now may wait for long: on disk
+                self.say(f"waiting for the learner; {len(self._outstanding)} rollouts are kept for it on disk")
+                told = True
+            elif time.monotonic() > until:
+                raise UserError(
+                    f"no learner came back within {self.config.patience_s:.0f} s (link.patience_s); nothing is lost, and the same "
+                    "command again continues the run"
+                )
+            self._courier.arrived.wait(0.5)
+        return None
+
+    def _room(self, connected: bool, drain: bool) -> int:
+        """How many rollouts may be outstanding without waiting.
+
+        None while the learner is only being started: what is collected meanwhile would all be by the first version. And
+        whoever takes turns does so with an absent learner too.
+        """
+        if drain or self.config.ahead == 0 or not self._met:
+            return 0
+        return self.config.ahead if connected else max(self.config.ahead, self.config.spool)
+
+    def _update(self, message: bytes) -> Update:
+        _, content = wire.decode(message)
+        self._state = content["state"]
+        handover = self._outstanding.pop(content["number"])
+        return Update(handover, content["losses"], content["seconds"], self._state["policy"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state = state
+        self._outstanding.clear()
+
+    def start(self) -> None:
+        key = link.key_of(self.config.key or self.folder / KEY)
+        route = self._route = (
+            Elsewhere(self.config.learner, key)
+            if self.config.learner
+            else Started(self.folder, self.config, key, protocol.digest(self.identity))
+        )
+        limits = self.config.silence_s, self.config.update_s
+        self._courier = Courier(route, self.identity, self._state, *limits, self.say)
+        for handover in self._outstanding.values():
+            self._courier.send(handover.number, protocol.rollout_message(handover))
+        self._courier.start()
+
+    def close(self) -> None:
+        if self._courier is not None and self._route is not None:
+            self._route.close(self._courier)
+            self._courier = None
