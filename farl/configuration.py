@@ -113,6 +113,11 @@ def read(cls: type[Config], path: Path) -> Config:
     return _build(cls, _from_file(cls, path))
 
 
+def parse(text: str) -> Any:
+    """The plain values that YAML text means here: of what ``dump`` wrote, what ``dump`` writes again."""
+    return yaml.load(text, _Loader)
+
+
 def dump(config: Any) -> str:
     """YAML text from which ``read`` and ``load`` make an equal object."""
     style: dict[str, Any] = {"sort_keys": False, "default_flow_style": None, "width": 120, "allow_unicode": True}

@@ -100,7 +100,7 @@ def line(work: Work) -> str:
         return text
     standing = Standing.of(work.job.folder)
     step, success, failures, gated, speed, left = standing.learning()
-    parts = [standing.stage()]
+    parts = [standing.stage(), work.note]
     if step:
         parts += [f"step {step}", f"success {success}", f"failures {failures}", f"recovery {gated}", f"{speed} steps/s"]
     parts += [f"{left} left"] if left else []
@@ -124,7 +124,7 @@ def table(title: str, works: list[Work]) -> Table:
     for work in works:
         running = work.status == "running"
         standing = Standing.of(work.job.folder) if running or work.status == "finished" else Standing({}, {})
-        state = f"{standing.stage() or 'starting'}" if running else _word(work)
+        state = ", ".join(filter(None, (standing.stage() or "starting", work.note))) if running else _word(work)
         view.add_row(work.job.name, Text(state, style=_STYLES[work.status]), *standing.learning())
     return view
 

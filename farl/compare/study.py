@@ -6,14 +6,16 @@ import dataclasses
 import fcntl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from farl import configuration, methods
-from farl.compare.jobs import Job, Work, run_jobs
-from farl.compare.launchers.local_pool import LocalPool
+from farl.compare.jobs import Job, Launcher, Work, run_jobs
+from farl.compare.launchers.choice import PLACES, LauncherName, opened
+from farl.compare.launchers.ray_pool import RayConfig
+from farl.compare.launchers.slurm import SlurmConfig
 from farl.compare.live import Display
 from farl.compare.records import read_json, read_yaml
 from farl.compare.report import write_report
@@ -25,7 +27,7 @@ from farl.offline.pipeline import OfflineConfig
 from farl.online.run import OnlineConfig
 from farl.outputs import claim
 
-EXTENDABLE = ("methods", "seeds", "jobs", "out", "online.steps")
+EXTENDABLE = ("methods", "seeds", "out", "online.steps", *PLACES)
 """what may differ when a study is continued; everything else would mix results that cannot be compared"""
 
 
@@ -41,7 +43,13 @@ class StudyConfig:
     out: Path = Path("studies/quickstart")
     """the study's folder; the same command again continues it"""
     jobs: int = 0
-    """processes side by side, 0: one per core"""
+    """jobs side by side; 0: one per core, or as many as a cluster has room for"""
+    launcher: LauncherName = "local"
+    """where jobs run: processes of this machine, a Ray cluster, a Slurm cluster"""
+    address: str = ""
+    """of a Ray cluster, such as 10.0.0.1:6379; empty starts one on this machine for the study"""
+    ray: RayConfig = field(default_factory=RayConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
     demos: DemosConfig = field(default_factory=DemosConfig)
     offline: OfflineConfig = field(default_factory=OfflineConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
@@ -53,6 +61,8 @@ class StudyConfig:
                 raise ValueError(f"{name} is {values}; give at least one, and each only once")
         if self.jobs < 0:
             raise ValueError(f"jobs is {self.jobs}; give 0 for one per core, or more")
+        if self.address and self.launcher != "ray":
+            raise ValueError(f"address is {self.address}, but launcher is {self.launcher}; an address is for launcher ray")
 
 
 def compare(config: StudyConfig) -> Path:
@@ -65,8 +75,8 @@ def compare(config: StudyConfig) -> Path:
     claim(config.out, recorded(config), EXTENDABLE)
     with locked(config.out):
         jobs = study_jobs(config)
-        with Display(f"{config.task.name}: {', '.join(config.methods)}") as display:
-            works = run_jobs(jobs, LocalPool(config.jobs), display)
+        with _launcher(config) as launcher, Display(f"{config.task.name}: {', '.join(config.methods)}") as display:
+            works = run_jobs(jobs, launcher, display)
     failed = [work for work in works if work.status == "failed"]
     if failed and not (config.out / "runs").is_dir():
         raise UserError(_failures(failed))
@@ -74,6 +84,11 @@ def compare(config: StudyConfig) -> Path:
     if failed:
         raise UserError(f"{_failures(failed)}\nThe report on what is there: {report}")
     return report
+
+
+def _launcher(config: StudyConfig) -> AbstractContextManager[Launcher]:
+    modules = ("farl", config.task.id.partition(":")[0])
+    return opened(config.launcher, config.jobs, config.address, config.ray, config.slurm, config.out, modules)
 
 
 def study_jobs(config: StudyConfig) -> list[Job]:
@@ -138,7 +153,19 @@ def job(
     """A resolved configuration file, below the study's folder, and the verb of `farl` that takes it."""
     file = config.out / "jobs" / f"{name.replace(' ', '-')}.yaml"
     write_text(file, configuration.dump(settings))
-    return Job(name, settings.out, (sys.executable, "-m", "farl", verb, str(file)), done, needs)
+    command = (sys.executable, "-m", "farl", verb, str(file))
+    inputs = (file, *(path for path in _paths(settings) if path != settings.out))
+    return Job(name, settings.out, command, done, needs, inputs, getattr(settings, "device", "cpu") != "cpu")
+
+
+def _paths(settings: Any) -> Iterator[Path]:
+    """Every path that a configuration names."""
+    for one in dataclasses.fields(settings):
+        value = getattr(settings, one.name)
+        if isinstance(value, Path):
+            yield value
+        elif dataclasses.is_dataclass(value):
+            yield from _paths(value)
 
 
 # ---------------------------------------------------------------- checks
