@@ -388,7 +388,7 @@ def test_a_failure_that_was_kept_is_the_one_that_was_recorded(tmp_path: Path) ->
         (["file"], "file is a file, not the folder of a run"),
         (["above/in", "--prot", "1"], "unknown flag '--prot'; perhaps you meant '--port'"),
         (["above/in", "--port", "70000"], "port is 70000; give a number up to 65535"),
-        (["above/in", "--host", "256.0.0.1"], "cannot listen on 256.0.0.1"),
+        (["above/in", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_watched_is_answered_in_one_line(

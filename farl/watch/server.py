@@ -9,6 +9,7 @@ import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class WatchConfig:
 
 
 def watch(folders: Sequence[Path], config: WatchConfig) -> None:
-    """Serve until interrupted; raises UserError for a folder without runs, an occupied port or a missing package."""
+    """Serve until Ctrl-C; raises UserError for a folder without runs, an occupied port or a missing package."""
     follower = Follower(folders)
     _check_package()
     listening = _listen(config)
@@ -51,7 +52,8 @@ def watch(folders: Sequence[Path], config: WatchConfig) -> None:
     server = _server(follower, ", ".join(map(str, folders)), _is_loopback(config.host))
     if config.open and _has_screen():
         webbrowser.open(address)
-    server.run(sockets=[listening])
+    with suppress(KeyboardInterrupt):   # which is how one ends it
+        server.run(sockets=[listening])
 
 
 def _check_package() -> None:
@@ -90,7 +92,7 @@ def _server(follower: Follower, title: str, loopback: bool) -> Any:
     )   # fmt: skip
     if loopback:   # a page from elsewhere must not reach this one through a name that points here
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
-    return uvicorn.Server(uvicorn.Config(outer, log_level="warning", ws_max_size=1 << 24))
+    return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=2))
 
 
 _ICON = (

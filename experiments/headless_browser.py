@@ -1,0 +1,109 @@
+"""A headless Chromium on a page that `farl watch` serves: to test the page, to measure it, to take pictures of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+CURVES = ("failures", "success", "gated", "choice")
+_LINE = re.compile(r" at (http://\S+) ")
+
+
+def missing() -> str:
+    """What a headless browser lacks on this machine, empty if nothing."""
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed: pip install -c constraints.txt -e '.[dev]'"
+    absent = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"{' and '.join(absent)} not found: apt-get install chromium chromium-driver" if absent else ""
+
+
+@contextmanager
+def browser(width: int = 1400, height: int = 900) -> Iterator[Any]:
+    """A selenium driver whose page is ``width`` by ``height`` pixels, with an empty cache."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "hide-scrollbars", "disable-gpu"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        resize(driver, width, height)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def resize(driver: Any, width: int, height: int) -> None:
+    """Make the page so many pixels large, whatever the window's frame takes."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+@contextmanager
+def served(*folders: Path, cache: Path) -> Iterator[str]:
+    """The address of `farl watch` on these folders, in a process of its own that keeps its clips in ``cache``."""
+    command = [sys.executable, "-m", "farl", "watch", *map(str, folders), "--no-open"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = process.stdout.readline()
+    try:
+        found = _LINE.search(said)
+        if found is None:
+            raise RuntimeError(f"farl watch did not start: {said}{process.stdout.read()}")
+        yield found[1]
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(15)
+        finally:
+            process.kill()
+            process.stdout.close()
+
+
+def wait_for(driver: Any, script: str, limit_s: float = 30.0) -> Any:
+    """What the JavaScript expression gives as soon as it gives something; raises TimeoutError."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if value := driver.execute_script(f"return {script}"):
+            return value
+        time.sleep(0.05)
+    raise TimeoutError(f"not within {limit_s:.0f} s: {script}")
+
+
+def chart_series(driver: Any, name: str) -> list[dict[str, Any]]:
+    """Names and data of the lines of a chart, as ECharts holds them."""
+    element = f"document.querySelector('[data-chart={name}]')"
+    option = f"getElement(Number({element}.id.slice(1))).chart.getOption()"
+    found = driver.execute_script(f"return {option}.series.map(one => ({{name: one.name, data: one.data}}))")
+    return list(found)
+
+
+def run_cells(driver: Any, run: Path) -> list[str]:
+    """What the table of runs says of one run."""
+    cells = f"""[...document.querySelectorAll('tr[data-run="{run}"] td')].map(cell => cell.innerText.trim())"""
+    return list(driver.execute_script(f"return {cells}"))
+
+
+def retry(look: Callable[[], Any], limit_s: float = 30.0) -> Any:
+    """The first true value of ``look``, asked again and again; raises TimeoutError."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        if value := look():
+            return value
+        time.sleep(0.1)
+    raise TimeoutError(f"not within {limit_s:.0f} s")
