@@ -126,9 +126,9 @@ def _run(bench: Bench, name: str, ppo: PPOConfig) -> dict[str, Weights]:
     policies = {}
     with Session(config) as session:
         while session.actor.steps < config.steps:
-            rollout = session.actor.collect(config.rollout_steps)
-            session.record(rollout, session.learn(rollout, done=session.actor.steps / config.steps))
-            if session.learner.iteration % bench.every == 0:
+            session.hand_over(session.collect())
+            session.take_updates()
+            if session.handed_over % bench.every == 0:
                 policies[f"lr {name}, {session.actor.steps} steps"] = copy.deepcopy(session.policy.state_dict())
     return policies
 

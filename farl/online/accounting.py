@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,6 +186,16 @@ class Ledger:
             "first_failure": record.first_failure,
             "reason": reason,
         }
+
+    def adopt(self, line: Mapping[str, Any]) -> None:
+        """Count an episode of which only its line in ``episodes.jsonl`` is left."""
+        self.episodes += 1
+        self.successes += line["outcome"] == "success"
+        self.timeouts += line["outcome"] == "timeout"
+        self.terminal_failures += line["outcome"] == "failure"
+        self.failures += line["failed"]
+        self.recent.append((line["outcome"] == "success", line["failed"], line["return"], line["length"]))
+        self.check()
 
     def check(self) -> None:
         """Every episode ended in exactly one way, and none failed twice."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,14 @@ class Actor:
         if weights is not None:
             self.policy.load_state_dict(weights)
         self.policy_version = version
+
+    def adopt(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Count episodes that an earlier process finished after its last checkpoint, and begin new ones after them."""
+        for line in lines:
+            self.ledger.adopt(line)
+        self.steps = max(self.steps, *(int(line["end_step"]) for line in lines))
+        self.begun += len(lines)
+        self._begin(np.ones(self.envs.num_envs, dtype=bool))
 
     def _storage(self, steps: int) -> tuple[Rollout, torch.Tensor]:
         (act_dim,) = self.envs.single_action_space.shape or (0,)

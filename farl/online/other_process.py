@@ -228,6 +228,8 @@ class OtherProcess:
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if missing := self._state.keys() - state.keys():
+            raise KeyError(min(missing))
         self._state = state
         self._outstanding.clear()
 

@@ -17,13 +17,14 @@ from farl.algorithms.mppi import MPPIConfig
 from farl.algorithms.ppo import PPO, PPOConfig
 from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Ungated
-from farl.environments import TaskConfig, make_vector
+from farl.environments import TaskConfig, get_states, make_vector
 from farl.methods import ControlsConfig, Parts, find
 from farl.offline.bundle import OfflineBundle
 from farl.offline.evaluation import evaluate
 from farl.online import checkpoint, protocol
 from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
+from farl.online.adoption import adopt
 from farl.online.failure_gate import check_fit
 from farl.online.finite import FiniteGuard
 from farl.online.learner import Handover, Learner, Learning, SameProcess, Update
@@ -36,6 +37,7 @@ from farl.seeds import Purpose, episode_seed
 from farl.watchdog import Watchdog, WatchdogConfig
 
 EXTENDABLE = (
+    "out",
     "steps",
     "checkpoint_every",
     "checkpoints_kept",
@@ -43,7 +45,7 @@ EXTENDABLE = (
     *(f"link.{setting.name}" for setting in fields(LinkConfig)),
     *(f"watchdog.{setting.name}" for setting in fields(WatchdogConfig)),
 )
-"""settings that may differ when a run is continued: how long it is, and where its learner is (docs/actor_learner.md)"""
+"""settings that may differ when a run is continued: where it lies, how long it is, and where its learner is (docs/actor_learner.md)"""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,11 @@ class Session:
         return OtherProcess(learner.state_dict(), config.out, config.link, who, self.progress.say, self.save)
 
     @property
+    def replays(self) -> bool:
+        """Whether what followed the last checkpoint is played again step for step when a run is continued."""
+        return self.config.swap == "rollout" and get_states(self.envs) is not None
+
+    @property
     def components(self) -> dict[str, checkpoint.Component]:
         """All that a checkpoint holds. What is not in here begins anew when a run is continued."""
         parts: dict[str, checkpoint.Component] = {
@@ -249,6 +256,8 @@ class Session:
             checkpoint.restore(state, self.components)
             self.policy.load_state_dict(state["learner"]["policy"])   # what acted then: a version is taken before anything is saved
             self.progress.say(f"{self.config.out} continues from step {self.actor.steps:,} of {self.config.steps:,}")
+        if not self.replays and (count := adopt(self.recorder, self.actor)):
+            self.progress.say(f"{count} episodes finished after the last checkpoint are counted; they cannot be played again")
         self.recorder.rewind(self.actor.steps)
         self.learner.start()
         describe_run(self.config.out, self.config, self.bundle, self.recorder.threshold)
