@@ -12,7 +12,7 @@ help:
 	@echo "make clean  remove .venv and what the tools left; results stay"
 
 setup:
-	@PYTHON="$(PYTHON)" scripts/setup
+	@PYTHON="$(PYTHON)" scripts/setup $(ALSO)
 
 demo: setup
 	.venv/bin/farl compare configs/quickstart.yaml
@@ -20,6 +20,7 @@ demo: setup
 # One thread a process: tiny networks get many times slower when threads crowd each other.
 test extras check: export OMP_NUM_THREADS = 1
 
+test: ALSO = browser
 test: setup
 	.venv/bin/python -m pytest -n 2
 

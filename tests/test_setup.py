@@ -46,9 +46,9 @@ class Machine:
         (self.tools / name).write_text(script)
         (self.tools / name).chmod(0o755)
 
-    def set_up(self) -> subprocess.CompletedProcess[str]:
+    def set_up(self, *also: str) -> subprocess.CompletedProcess[str]:
         self.log.write_text("")
-        command = [str(self.project / "scripts" / "setup")]
+        command = [str(self.project / "scripts" / "setup"), *also]
         return subprocess.run(command, env={"PATH": str(self.tools)}, capture_output=True, text=True, check=False)
 
     @property
@@ -129,6 +129,28 @@ def test_without_rendering_set_up_installs_opengl_where_it_may(machine: Machine)
     assert "apt-get" not in machine.asked   # tried once
 
 
+def test_a_browser_is_installed_only_for_the_tests(machine: Machine) -> None:
+    machine.python()
+    machine.tool("apt-get", f'#!/bin/sh\necho "apt-get $*" >> "{machine.log}"\n')
+    machine.tool("sudo", '#!/bin/sh\nshift\nexec "$@"\n')
+    assert machine.set_up().returncode == 0
+    assert "apt-get" not in machine.asked
+    done = machine.set_up("browser")
+    assert done.returncode == 0, done.stderr
+    assert "apt-get install -y -qq chromium chromium-driver" in machine.asked
+    assert "the tests of the page of farl watch are skipped" in done.stdout   # this apt-get brings nothing
+    machine.set_up("browser")
+    assert "apt-get" not in machine.asked   # tried once
+    planned = {target: _plan(target) for target in ("test", "demo")}
+    assert "scripts/setup browser" in planned["test"]
+    assert "browser" not in planned["demo"]
+
+
+def _plan(target: str) -> str:
+    line = ["make", "--no-print-directory", "-n", target]   # make test runs this under a make of its own
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
 def test_without_rendering_and_without_apt_set_up_says_so_and_goes_on(machine: Machine) -> None:
     machine.python(drawing=1)
     done = machine.set_up()
@@ -145,8 +167,7 @@ def test_ci_and_make_run_what_they_promise() -> None:
         ("check", "lint-imports"),
         ("docs", "sphinx"),
     ):
-        line = ["make", "--no-print-directory", "-n", target]   # make test runs this under a make of its own
-        planned = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        planned = _plan(target)
         assert "scripts/setup" in planned.splitlines()[0]
         assert command in planned
 

@@ -176,9 +176,10 @@ class Page:
             self._show_episodes(focus)
 
     def _take_up(self, views: Sequence[RunView]) -> None:
-        """New runs are drawn while there are few; the first look is at the run that was at work last."""
+        """New runs are drawn while there are few; the first look is at one at work, with a gate, the latest of them."""
         if views and self.focus is None:
-            self.focus = max(views, key=lambda view: (view.changed, view.failures)).folder
+            best = max(views, key=lambda view: (view.status() == "running", view.threshold is not None, view.changed))
+            self.focus = best.folder
         task = next((view.task for view in views if view.folder == self.focus), "")
         for view in sorted(views, key=lambda view: view.task != task):
             if view.folder not in self._known and len(self.shown) < MOST_SHOWN:

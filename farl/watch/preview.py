@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farl.compare.palette import AMBER, BLUE, VERMILLION
+from farl.compare.palette import AMBER, BLUE, GREY, VERMILLION
 from farl.following.recordings import Recorded
 
 WIDTH, HEIGHT, MARGIN = 300, 150, 14
 BEFORE, AFTER = 80, 20
 """steps around the first failing one"""
+SIGNS = "Predicted risk of each step. Dashed: the threshold. Dark red: recovery acts. Upright line: the failure."
 
 
 def preview(recorded: Recorded) -> str:
@@ -32,11 +33,12 @@ def preview(recorded: Recorded) -> str:
             f'<path d="M{MARGIN} {level:.1f}H{WIDTH - MARGIN}" stroke="{AMBER.dark}" stroke-dasharray="4 4"/>',
             f'<polyline points="{points}" fill="none" stroke="{BLUE.dark}" stroke-width="1.8" stroke-linejoin="round"/>',
         ]
+    else:
+        parts.append(f'<text x="{MARGIN}" y="{2 * MARGIN}" fill="{GREY.dark}" font-size="12">no gate</text>')
     if recorded.onset is not None:
         at = float(_across(np.array([recorded.onset - start]), len(risk))[0])
         parts.append(f'<path d="M{at:.1f} 6V{HEIGHT - 6}" stroke="{VERMILLION.dark}" stroke-width="1.8"/>')
-    said = "risk of each step; dashed: threshold; red: failure" if len(parts) > 2 else "no gate, so no risk"
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{said}</title>{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{SIGNS}</title>{"".join(parts)}</svg>'
 
 
 def _bands(gated: NDArray[np.bool_]) -> str:

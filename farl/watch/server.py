@@ -19,6 +19,8 @@ from farl.following.follower import Follower
 
 LOOK_S = 1.0
 """between two looks at the run directories"""
+PATIENCE_S = 30.0
+"""for which a browser may be silent before its page is given up: runs take the cores that it wants too"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def _server(follower: Follower, title: str, loopback: bool) -> Any:
     outer = FastAPI(openapi_url=None)
     ui.run_with(
         outer, root=lambda: Page(follower, clips, title) and None, title="FARL watch", favicon=_ICON, tailwind=False,
-        gzip_middleware_factory=None, show_welcome_message=False,
+        gzip_middleware_factory=None, show_welcome_message=False, reconnect_timeout=PATIENCE_S,
     )   # fmt: skip
     if loopback:   # a page from elsewhere must not reach this one through a name that points here
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])

@@ -58,7 +58,7 @@ def runs_table() -> Any:
         _column("gated", "Gated"),
         _column("return", "Return"),
     ]
-    table = ui.table(columns=columns, rows=[], row_key="id").props("flat dense hide-pagination :rows-per-page-options=[0]")
+    table = ui.table(columns=columns, rows=[], row_key="id").props("flat dense hide-pagination")
     table.add_slot("body", _RUN)
     table.add_slot("no-data", "<div class='farl-empty'>No run has begun yet; they appear here when they do.</div>")
     return table
@@ -81,7 +81,8 @@ def episodes_table(query: Query) -> Any:
         _column("clip", ""),
     ]
     table = ui.table(columns=columns, rows=[], row_key="number", pagination=pagination(query, 0))
-    table.props("flat dense binary-state-sort :rows-per-page-options=[12,25,50,100]")
+    table.props("flat dense binary-state-sort rows-per-page-label='Episodes on a page:'")
+    table.props(":rows-per-page-options='[12,25,50,100]'")
     table.add_slot("body-cell-clip", _CLIP)
     table.add_slot("body-cell-first_failure", _FAILURE)
     return table

@@ -128,7 +128,7 @@ def test_the_table_is_filtered_turned_and_sorted(driver: Any, tmp_path: Path, ca
         opened(driver, address)
         first = f"Number({ROWS}[0].cells[0].innerText.replace(',', ''))"
         assert wait_for(driver, first) == len(episodes) - 1
-        driver.execute_script("document.querySelectorAll('.q-table__bottom button')[1].click()")
+        driver.execute_script("document.querySelector('.q-table__bottom [aria-label=\"Next page\"]').click()")
         wait_for(driver, f"{first} === {len(episodes) - 13}")
         driver.execute_script("document.querySelectorAll('.farl-toggle button')[1].click()")
         failing = [row["episode"] for row in episodes if row["failed"]]
