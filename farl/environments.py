@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from farl.configuration import Options
 from farl.errors import UserError
 from farl.types import State
+from farl.watchdog import Guarded, GuardedVector, Watchdog
 
 _CLOCK = "time_limit_steps"
 
@@ -59,26 +61,32 @@ def make(task: TaskConfig, **extra: Any) -> gym.Env[Any, Any]:
     return env
 
 
-def make_vector(task: TaskConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
-    """``num_envs`` environments in this process that never reset by themselves (AutoresetMode.DISABLED)."""
-    spec = _spec(task)
-    if spec.vector_entry_point is None:
-        envs: VectorEnv[Any, Any, Any] = SyncVectorEnv(
-            [lambda: make(task)] * num_envs, autoreset_mode=AutoresetMode.DISABLED
-        )
+def make_vector(task: TaskConfig, num_envs: int, watchdog: Watchdog | None = None) -> VectorEnv[Any, Any, Any]:
+    """``num_envs`` environments in this process that never reset by themselves (AutoresetMode.DISABLED).
+
+    With a watchdog, one that raises or does not return loses its episode (``lost``) and is made anew.
+    """
+    if _spec(task).vector_entry_point is not None:
+        make_all = functools.partial(_make_together, task, num_envs)
+        envs = make_all() if watchdog is None else GuardedVector(task.id, make_all, watchdog)
     else:
-        try:
-            envs = gym.make_vec(
-                spec,
-                num_envs=num_envs,
-                vectorization_mode="vector_entry_point",
-                autoreset_mode=AutoresetMode.DISABLED,
-                **task.options,
-            )
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise _refused(task, error) from error
+        one = functools.partial(make, task)
+        makers: list[Callable[[], gym.Env[Any, Any]]] = [one] * num_envs
+        if watchdog is not None:
+            names = [f"environment {number} of {task.id}" for number in range(num_envs)]
+            makers = [functools.partial(Guarded, name, one, watchdog) for name in names]
+        envs = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
     _check_spaces(task, envs)
     return envs
+
+
+def _make_together(task: TaskConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
+    """As the task itself makes many."""
+    options: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, **task.options}
+    try:
+        return gym.make_vec(_spec(task), num_envs=num_envs, vectorization_mode="vector_entry_point", **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _refused(task, error) from error
 
 
 def make_experts(task: TaskConfig, kind: str, count: int) -> list[Expert]:
@@ -142,6 +150,12 @@ def failure_flags(info: Mapping[str, Any], task: TaskConfig, num_envs: int) -> N
             f'info["failure"] (see docs/design.md, environment contract); `farl check {task.id}` checks an environment.'
         )
     return np.asarray(info["failure"], dtype=bool).reshape(num_envs)
+
+
+def lost(info: Mapping[str, Any], num_envs: int) -> list[str | None]:
+    """Why the episode of an environment that broke on this step is lost, None for the others."""
+    reasons: list[str | None] = [reason or None for reason in info.get("lost", ())]
+    return reasons or [None] * num_envs
 
 
 def column(info: Mapping[str, Any], key: str, num_envs: int, default: float) -> NDArray[np.float64]:

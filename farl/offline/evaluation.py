@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from farl.algorithms.router import Router, Ungated
-from farl.environments import TaskConfig, column, failure_flags, reset_where
+from farl.environments import TaskConfig, column, failure_flags, lost, reset_where
 from farl.offline.collecting import outcome_of
 
 Propose = Callable[[torch.Tensor], torch.Tensor]
@@ -54,7 +54,10 @@ def _round(
         failed |= failure
         obs = np.array(following, dtype=np.float32)
         ended = terminated | truncated
-        for i in np.flatnonzero(ended):
+        again = np.array([reason is not None for reason in lost(info, count)])   # from the same seed, as if it had not begun
+        totals[again], failed[again] = 0, False
+        router.reset(torch.from_numpy(again))
+        for i in np.flatnonzero(ended & ~again):
             outcome = outcome_of(bool(terminated[i]), bool(failure[i]), bool(success[i]))
             row = {
                 "seed": seeds[i],

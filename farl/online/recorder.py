@@ -143,7 +143,8 @@ class Recorder:
 
     def flush(self) -> None:
         """Wait until all that was written is on disk: what a checkpoint counts must outlast a power failure as it does."""
-        self._board.flush()  # type: ignore[no-untyped-call]
+        if "_board" in vars(self):
+            self._board.flush()  # type: ignore[no-untyped-call]
         for file in self._files.values():
             os.fsync(file.fileno())
 
@@ -161,7 +162,8 @@ class Recorder:
 
     def close(self) -> None:
         self.close_files()
-        self._board.close()  # type: ignore[no-untyped-call]
+        if "_board" in vars(self):
+            self._board.close()  # type: ignore[no-untyped-call]
 
 
 def is_kept(failure: int) -> bool:

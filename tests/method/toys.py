@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import time
 from typing import Any
 
 import gymnasium
@@ -42,5 +44,48 @@ class Slippery(PointMassCliff):
         return super().step(0 * action)
 
 
-for _toy in (Silent, Stateless, Slippery):
+class Unreliable(PointMassCliff):
+    """Breaks on the ``break_at``-th step of episodes whose seed ends in the digit ``unlucky``: how, ``manner`` says."""
+
+    MADE = 0
+    """environments of this kind so far"""
+
+    def __init__(self, break_at: int = 3, unlucky: int = 4, manner: str = "raise", **options: Any) -> None:
+        super().__init__(**options)
+        type(self).MADE += 1
+        self.break_at, self.unlucky, self.manner, self._seed = break_at, unlucky, manner, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self._seed = seed or 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> Any:
+        if self._steps + 1 == self.break_at and (self.unlucky < 0 or self._seed % 10 == self.unlucky):
+            BREAKS[self.manner]()
+        return super().step(action)
+
+
+def _raise() -> None:
+    raise RuntimeError("the motor stalled")
+
+
+def _hang() -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:  # a driver that goes on whatever happens
+            continue
+
+
+def _deadlock() -> None:
+    """In C, where no signal gets through: the same mutex twice."""
+    mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+    library.pthread_mutex_init(mutex, None)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
+BREAKS = {"raise": _raise, "hang": _hang, "deadlock": _deadlock}
+
+for _toy in (Silent, Stateless, Slippery, Unreliable):
     gymnasium.register(f"Toys/{_toy.__name__}-v0", _toy)
