@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 import failurebench
+from failurebench.episode import OBS
 from failurebench.experts import CLOSED, OPEN, Seen
 
 ENVS = 16
@@ -65,7 +66,8 @@ class Rollouts:
         self.experts = None if kind == "random" else [self.envs.expert(kind) for _ in range(ENVS)]
         self.noise, self.seeds = noise, seeds
         self.rngs = [np.random.default_rng(0)] * ENVS
-        self.drift = np.zeros((ENVS, 4))
+        self.size = self.envs.single_action_space.shape[0]
+        self.drift = np.zeros((ENVS, self.size))
         self.observations, _ = self.envs.reset(seed=0)
         self.running = np.zeros(ENVS, bool)
         self.start(np.ones(ENVS, bool))
@@ -86,11 +88,11 @@ class Rollouts:
     def step(self) -> tuple[NDArray[np.bool_], NDArray[np.float64], dict[str, Any]]:
         """One agent step of all; returns which episodes ended, the rewards, and the infos."""
         if self.experts is None:
-            actions = np.stack([rng.uniform(-1, 1, 4) for rng in self.rngs])
+            actions = np.stack([rng.uniform(-1, 1, self.size) for rng in self.rngs])
         else:
             actions = np.stack([expert.act(obs) for expert, obs in zip(self.experts, self.observations, strict=True)])
         rho = self.noise.correlation
-        fresh = np.stack([rng.standard_normal(4) for rng in self.rngs])
+        fresh = np.stack([rng.standard_normal(self.size) for rng in self.rngs])
         self.drift = rho * self.drift + np.sqrt(1 - rho * rho) * fresh
         actions = (actions + self.noise.sigma * self.drift).astype(np.float32)
         self.observations, rewards, terminated, truncated, info = self.envs.step(actions)
@@ -121,8 +123,8 @@ def episodes(task: str, kind: str, noise: Noise, count: int) -> list[Ended]:
 
 
 def tipped(obs: Floats) -> bool:
-    """Whether the object lies, or rolls on its rim."""
-    return Seen.of(obs).upright < TIPPED
+    """Whether the object lies, or rolls on its rim; what a Franka pushes is too low to tip."""
+    return len(obs) == OBS and Seen.of(obs).upright < TIPPED
 
 
 def before_failures(task: str, kind: str, noise: Noise, count: int, lead: int, seed: int) -> list[dict[str, Any]]:
@@ -160,24 +162,33 @@ def saved_by(task: str, states: list[dict[str, Any]], kind: str) -> NDArray[np.b
 
 def saved_by_holding(task: str, states: list[dict[str, Any]]) -> NDArray[np.bool_]:
     """The same for keeping the hand where it is, fingers closed: what recovery has to beat."""
-    return _saved_by_plan(task, states, [np.array([0.0, 0.0, 0.0, CLOSED], np.float32)])
+    return _saved_by_plan(task, states, [plan[-1] for plan in _plans(task)][:1])
 
 
 def savable(task: str, states: list[dict[str, Any]]) -> NDArray[np.bool_]:
-    """For each state: whether any of 162 two-phase plans avoids every violation; if none does, physics is held to blame.
+    """For each state: whether any two-phase plan avoids every violation; if none does, physics is held to blame.
 
-    A plan is one full-speed direction of 26, or none, for 2, 5 or ``SAVED_AFTER`` agent steps, then standing still, with
-    the fingers open or closed.
+    A plan is one full-speed direction (of 26 in space, 8 on the table), or none, for 2, 5 or ``SAVED_AFTER`` agent steps, then
+    standing still, with the fingers, where there are any, open or closed: 162 plans, or 27.
     """
-    directions = [np.array(d, np.float32) for d in itertools.product((-1, 0, 1), repeat=3)]
     safe = np.zeros(len(states), bool)
-    for grip, steps, direction in itertools.product((CLOSED, OPEN), (2, 5, SAVED_AFTER), directions):
+    for plan in _plans(task):
         if safe.all():
             break
         left = np.flatnonzero(~safe)
-        plan = [np.append(direction, grip)] * steps + [np.array([0, 0, 0, grip], np.float32)]
         safe[left] = _saved_by_plan(task, [states[i] for i in left], plan)
     return safe
+
+
+def _plans(task: str) -> Iterator[list[Floats]]:
+    """Every two-phase plan of a task; the last action of each is standing still."""
+    size = failurebench.make_vec(task, 1).single_action_space.shape[0]
+    planar = size == 2
+    grips: list[tuple[float, ...]] = [()] if planar else [(CLOSED,), (OPEN,)]
+    for grip, steps in itertools.product(grips, (2, 5, SAVED_AFTER)):
+        for direction in itertools.product((-1, 0, 1), repeat=2 if planar else 3):
+            still = np.array([0.0] * len(direction) + list(grip), np.float32)
+            yield [np.array([*direction, *grip], np.float32)] * steps + [still]
 
 
 def _saved_by_plan(task: str, states: list[dict[str, Any]], plan: list[Floats]) -> NDArray[np.bool_]:

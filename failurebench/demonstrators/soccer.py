@@ -73,6 +73,9 @@ RESTS_M_PER_STEP = 0.0002
 RELEASED_OPENING = 0.9
 """gripper opening from which the fingers rise past the ball without touching it"""
 
+PUT_DOWN_M = 0.01
+"""distance from where a held ball belongs at which the fingers open"""
+
 CROSSBAR_DEPTH_M = 0.09
 """how far before the goal's centre a hand must be to lift past the crossbar"""
 
@@ -161,6 +164,8 @@ class TrapBall(Expert):
     def act(self, obs: Observation) -> Action:
         """Let a resting ball go; stop a moving one with the fist, or catch it and carry it back."""
         seen = Seen.of(obs)
+        if held(seen):
+            return self._put_down(seen)
         if self._safe(seen) and (over(seen) or clear(seen)):
             return let_go(seen)
         if seen.opening < FIST_BELOW:
@@ -177,6 +182,17 @@ class TrapBall(Expert):
                     return np.array([math.copysign(1.0, x), math.copysign(1.0, y), 0.0, CLOSED], np.float32)
                 return brake(seen, steps)
         return catch(seen, inside(seen, self.inner_margin_m))
+
+    def _put_down(self, seen: Seen) -> Action:
+        """Carry the ball inside along the table, and open the fingers there.
+
+        Where to is a matter of the hand, and how high of the table: a hand that follows the ball it holds drags it along for ever.
+        """
+        x, y = inside(seen._replace(object=seen.hand), self.inner_margin_m)
+        z = BALL_RADIUS_M + CARRY_HEIGHT_M
+        if math.dist(seen.hand, (x, y, z)) < PUT_DOWN_M:
+            return np.array([0.0, 0.0, 0.0, OPEN], np.float32)
+        return toward(seen.hand, x, y, z, CLOSED)
 
     def _safe(self, seen: Seen) -> bool:
         x_low, x_high, y_low, y_high = seen.hazard[:4]

@@ -112,8 +112,8 @@ def _marker(spec: Any) -> None:
 
 def _camera(spec: Any) -> None:
     """From the left, behind the goal and above: robot, object, hazard and goal are in the picture."""
-    eye, target = (1.12, 0.52, 0.62), (0.53, 0.0, 0.02)
-    spec.worldbody.add_camera(name=CAMERA, pos=eye, fovy=40, quat=_looking(eye, target))
+    eye, target = (1.08, 0.44, 0.56), (0.52, 0.0, 0.07)
+    spec.worldbody.add_camera(name=CAMERA, pos=eye, fovy=38, quat=_looking(eye, target))
 
 
 def _looking(eye: tuple[float, float, float], target: tuple[float, float, float]) -> Any:

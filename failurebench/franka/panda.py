@@ -44,6 +44,9 @@ TABLE_CENTRE_M = 0.56
 DENSITY = 1000.0
 """of the finger, kg/m3"""
 
+HIDDEN = 3
+"""a group of geoms that pictures leave out"""
+
 SLIPPERY = 0.3
 """friction of the finger with whatever it touches; a rough one presses boxes down as the arm sways"""
 
@@ -80,6 +83,9 @@ def build(furnish: Callable[[Any], None], hand: Vec2) -> World:
     for number in range(JOINTS):  # what robosuite sets from Python
         joint = robot.joint(f"joint{number + 1}")
         joint.damping, joint.frictionloss, joint.armature = _DAMPING[number], _FRICTION_LOSS, 5.0 / (number + 1)
+    for geom in (*robot.geoms, spec.geom("table_collision")):
+        if geom.group == 0:
+            geom.group = HIDDEN  # what collides would flicker through what is shown
     add_finger(robot.body("right_hand"))
     spec.attach(robot, frame=spec.worldbody.add_frame(pos=[0.0, 0.0, BASE_M]), prefix="")
     furnish(spec)

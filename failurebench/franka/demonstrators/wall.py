@@ -48,11 +48,12 @@ class Detour(Expert):
     def reset(self, rng: np.random.Generator) -> None:
         """Draw the pace, within a little."""
         self.speed = float(rng.uniform(0.6, 0.75))
+        self.way = Way(0.035)
 
     def act(self, obs: Observation) -> Action:
         """Push to the next corner of the way; which it is follows from where the box is."""
         seen = Seen.of(obs)
-        return push(seen, way_round(seen, 0.035), self.speed)
+        return push(seen, self.way.next(seen), self.speed)
 
 
 class CloseShave(Expert):
@@ -64,14 +65,14 @@ class CloseShave(Expert):
 
     def reset(self, rng: np.random.Generator) -> None:
         """Draw how much room beyond the clearance it leaves, where the finger touches the box, and how hard it pushes."""
-        self.slack = float(rng.uniform(-0.004, 0.024))
-        self.offset = float(rng.uniform(-0.006, 0.006))
-        self.speed = float(rng.uniform(0.6, 0.95))
+        self.way = Way(float(rng.uniform(0.0, 0.032)))
+        self.offset = float(rng.uniform(-0.004, 0.004))
+        self.speed = float(rng.uniform(0.6, 0.9))
 
     def act(self, obs: Observation) -> Action:
         """As the competent way, with those habits."""
         seen = Seen.of(obs)
-        return push(seen, way_round(seen, self.slack), self.speed, self.offset)
+        return push(seen, self.way.next(seen), self.speed, self.offset)
 
 
 class WallSeeker(Expert):
@@ -83,7 +84,7 @@ class WallSeeker(Expert):
         self.along = float(rng.uniform(0.01, 0.08))
         self.offset = float(rng.uniform(-0.006, 0.006))
         self.speed = float(rng.uniform(0.5, 1.0))
-        self.there = self.face == "front"
+        self.there, self.way = self.face == "front", Way(0.02)
 
     def act(self, obs: Observation) -> Action:
         """Go round as far as that part, then straight at the wall."""
@@ -92,7 +93,7 @@ class WallSeeker(Expert):
         middle = (wall.near + wall.far) / 2
         beyond = middle - 0.01 if self.face == "end" else wall.far + BOX_HALF_M + 0.02
         self.there = self.there or seen.object[0] > beyond
-        target = (middle, wall.end - self.along) if self.there else way_round(seen, 0.02)
+        target = (middle, wall.end - self.along) if self.there else self.way.next(seen)
         return push(seen, target, self.speed, self.offset)
 
 
@@ -131,12 +132,31 @@ def _good_side(seen: Seen, wall: Wall) -> Vec2:
     return (-1.0, 0.0) if y > wall.end + BOX_HALF_M else (0.0, -1.0)
 
 
-def way_round(seen: Seen, slack: float) -> Vec2:
-    """Where the box should go next so that it passes the wall's end at clearance and ``slack`` (m)."""
-    wall, (x, y) = Wall.of(seen), seen.object
-    off = BOX_HALF_M * 1.15 + wall.clearance + slack
-    if x > wall.far + off - PASSED_M:
+class Way:
+    """Three legs round the wall: sideways beyond its end, along it, and back behind it. Which leg it is stays until the next.
+
+    Args:
+        slack: how far beyond the clearance the box passes the wall's end, m.
+    """
+
+    def __init__(self, slack: float) -> None:
+        self.slack, self.leg = slack, 1
+
+    def next(self, seen: Seen) -> Vec2:
+        """Where the box should go now."""
+        wall, (x, y) = Wall.of(seen), seen.object
+        off = BOX_HALF_M * 1.15 + wall.clearance + self.slack
+        if self.leg == 1 and y > wall.end + off - PASSED_M:
+            self.leg = 2
+        beyond = max(wall.far + off, wall.goal[0] - 1.5 * PASSED_M)
+        if x > beyond - PASSED_M:
+            self.leg = 3
+        if self.leg == 2 and x < wall.near and y < wall.end + BOX_HALF_M:
+            self.leg = 1
+        if self.leg == 3 and x < wall.far + BOX_HALF_M * 0.8:
+            self.leg = 2 if y > wall.end else 3
+        if self.leg == 1:
+            return min(x, wall.near - off), wall.end + off + 0.02
+        if self.leg == 2:
+            return beyond + 0.015, wall.end + off
         return wall.goal
-    if y > wall.end + off - PASSED_M - 0.5 * max(slack, 0.0):
-        return max(wall.far + off + 0.015, wall.goal[0] - 0.005), max(wall.end + off, y - 0.01)
-    return min(x, wall.near - off), wall.end + off + 0.02
