@@ -28,6 +28,7 @@ from farl.offline.pipeline import OfflineConfig
 from farl.online.run import OnlineConfig
 from farl.play import PlayConfig
 from farl.predict import PredictConfig
+from farl.watch.server import WatchConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
@@ -40,6 +41,7 @@ CONFIGS: dict[str, type[Any]] = {
     "predict": PredictConfig,
     "compare": StudyConfig,
     "diagnose": DiagnoseConfig,
+    "watch": WatchConfig,
 }
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -110,7 +112,7 @@ def test_every_command_is_understood(
         rest = ["--env", *rest]
     if verb == "predict":
         rest = cli._with_bundle(rest)
-    if verb == "diagnose":
+    if verb in ("diagnose", "watch"):
         rest = list(dropwhile(lambda word: not word.startswith("-"), rest))
     if "--help" not in rest:
         configuration.load(CONFIGS[verb], rest, f"farl {verb}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from nicegui import ui
 
@@ -41,6 +42,7 @@ class Page:
         self._sent: dict[str, Hashable] = {}
         ui.add_css(STYLE)
         self._build(title)
+        self._recall()
         self.refresh()
         ui.timer(PERIOD_S, self.refresh)
 
@@ -125,21 +127,38 @@ class Page:
 
     # ------------------------------------------------------------ what the person does
 
+    def _recall(self) -> None:
+        """What was chosen before, from the page's address."""
+        asked = ui.context.client.request.query_params
+        runs = {str(view.folder): view.folder for view in self.follower.views}
+        self.focus = runs.get(asked.get("look", ""))
+        if "draw" in asked:
+            self.shown = {runs[name] for name in asked.getlist("draw") if name in runs}
+            self._known = set(runs.values())
+        if asked.get("curve") in CHOICES:
+            self.choice.value = asked["curve"]
+
+    def _remember(self) -> None:
+        """Put what is chosen into the address: loaded again, or sent to somebody, the page is the same."""
+        chosen = [("look", str(self.focus)), ("curve", self.choice.value), *(("draw", str(run)) for run in sorted(self.shown))]
+        ui.navigate.history.replace(f"/?{urlencode(chosen)}")
+        self.refresh(at_once=True)
+
     def _toggle(self, run: Path) -> None:
         self.shown ^= {run}
-        self.refresh(at_once=True)
+        self._remember()
 
     def _look_at(self, run: Path) -> None:
         if run != self.focus and self.follower.view(run) is not None:
             self.focus, self.query = run, dataclasses.replace(self.query, page=1)
-            self.refresh(at_once=True)
+            self._remember()
 
     def _choose(self, event: Any) -> None:
         curve = CHOICES[event.value]
         chart = self.curves["choice"][1]
         self.curves["choice"] = curve, chart
         chart.options["yAxis"].update(scale(curve.share))
-        self.refresh(at_once=True)
+        self._remember()
 
     def _filter(self, kind: str) -> None:
         self.query = dataclasses.replace(self.query, kind=kind, page=1)

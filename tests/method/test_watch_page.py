@@ -41,6 +41,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(driver: Any, address: str) -> None:
     """Open the page and wait until its curves are there."""
+    driver.get("about:blank")  # the page before this one, whose server may be gone, is silent from here on
     driver.get_log("browser")
     driver.get(address)
     wait_for(driver, "document.querySelectorAll('[data-chart] canvas').length >= 6 && window.did_handshake")
@@ -104,6 +105,8 @@ def test_runs_stand_side_by_side_and_one_chooses_which(driver: Any, tmp_path: Pa
             assert line["data"][-1][1] == sum(row["failed"] for row in read_jsonl(run / "episodes.jsonl"))
         driver.execute_script(f"document.querySelector('tr[data-run=\"{baseline}\"] input').click()")
         retry(lambda: len(chart_series(driver, "success")) == 1)
+        opened(driver, wait_for(driver, "location.search && location.href"))  # loaded again it is as it was
+        assert len(chart_series(driver, "success")) == 1
         driver.execute_script(f"document.querySelector('tr[data-run=\"{baseline}\"]').click()")
         wait_for(driver, "document.querySelector('.farl-which').innerText.includes('uni-o4') ")
         episodes = list(read_jsonl(baseline / "episodes.jsonl"))
