@@ -1,0 +1,118 @@
+"""What saving costs a run: seconds spent on checkpoints against all seconds of the same runs.
+
+    python -m experiments.benchmark_checkpoint RUN [RUN ...] [--out results/benchmark_checkpoint.md]
+
+The runs say it themselves (``checkpoint_s`` and ``wall_s`` of ``metrics.jsonl``): the ratio is within one run, so a busy machine
+slows both sides of it. Then one checkpoint of every run is read, restored and written again here, to see where the time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.tables import markdown
+from farl import configuration
+from farl.errors import UserError
+from farl.files import read_jsonl, write_bytes, write_text
+from farl.online import checkpoint
+from farl.online.run import OnlineConfig
+
+REPEATS = 20
+
+
+def share(run: Path) -> list[str]:
+    """A row: the run, how often it saved, and what that cost."""
+    lines = [line for line in read_jsonl(run / "metrics.jsonl") if "checkpoint_s" in line]
+    if not lines or not lines[-1]["checkpoint_s"]:
+        raise UserError(
+            f"{run} has no checkpoint that it measured; give a run of this version that has saved at least once"
+        )
+    config, last = configuration.read(OnlineConfig, run / "config.yaml"), lines[-1]
+    saved = (last["iteration"] - 1) // config.checkpoint_every  # the one after the last line is in none
+    seconds = last["checkpoint_s"]
+    return [
+        config.task.name,
+        config.method,
+        f"{last['step']:,}",
+        str(saved),
+        f"{1000 * seconds / max(saved, 1):.1f}",
+        f"{last['wall_s'] / max(saved, 1):.1f}",
+        f"**{seconds / last['wall_s']:.2%}**",
+    ]
+
+
+def parts(run: Path) -> list[str]:
+    """A row: bytes of a checkpoint, and the processor and wall milliseconds of its steps."""
+    path = max((run / "checkpoints").glob("*.ckpt"))
+    state, content = checkpoint.load(path), path.read_bytes()
+    with tempfile.TemporaryDirectory(dir=run) as folder:
+        whole = _milliseconds(lambda: checkpoint.save(Path(folder), 1, state))
+        written = _milliseconds(lambda: write_bytes(Path(folder) / "content", content))
+        unsynced = _milliseconds(lambda: write_bytes(Path(folder) / "content", content, durable=False))
+    hashed = _milliseconds(lambda: hashlib.sha256(content).hexdigest())
+    read = _milliseconds(lambda: checkpoint.load(path))
+    name = configuration.read(OnlineConfig, run / "config.yaml").task.name
+    return [name, f"{len(content) / 2**20:.1f}", *(f"{ms:.1f}" for ms in (whole, hashed, unsynced, written, read))]
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    """Median wall-clock time."""
+    taken = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return 1000 * float(np.median(taken))
+
+
+def page(runs: Sequence[Path]) -> str:
+    ratio = (
+        "task",
+        "method",
+        "agent steps",
+        "checkpoints",
+        "ms each",
+        "seconds between two",
+        "share of the run's time",
+    )
+    steps = ("task", "MiB", "save", "its checksum", "write", "write and wait for the disk", "read and check")
+    return "\n".join(
+        [
+            "# What checkpoints cost",
+            "",
+            "`python -m experiments.benchmark_checkpoint RUN ...`: within each run, seconds in `save` (the line files are",
+            "flushed to disk, every part's state is gathered, serialised, hashed, written, and waited for) over all of its seconds.",
+            "",
+            markdown(ratio, [share(run) for run in runs]),
+            "",
+            f"One checkpoint of each, {REPEATS} times over, median milliseconds:",
+            "",
+            markdown(steps, [parts(run) for run in runs]),
+            "",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmark_checkpoint.md"))
+    asked = parser.parse_args(argv)
+    try:
+        write_text(asked.out, page(asked.runs))
+    except UserError as error:
+        parser.error(str(error))
+    print(asked.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
