@@ -129,6 +129,8 @@ class Courier:
         except BaseException:
             channel.close()
             raise
+        if self._failed:
+            self.say(f"the learner is there; {len(rollouts)} rollouts were handed in")
         self.connected = True
         self.arrived.set()
         return channel

@@ -36,7 +36,7 @@ class LinkConfig:
     """where the actor takes a new version: after a rollout, or between the episodes of a single environment, whose rollouts are
     then made of whole episodes; None is `episode` for one environment that does not take turns, else `rollout`"""
     spool: int = 8
-    """rollouts that the actor still collects, and keeps on disk, while the learner is away"""
+    """as `ahead`, while the learner is away; they are kept on disk"""
     learner: str = ""
     """HOST:PORT of a learner that was started by hand, on this machine or another; empty starts one here"""
     host: str = "127.0.0.1"
@@ -143,6 +143,8 @@ class Started:
 
     def close(self, courier: Courier) -> None:
         """Asked to stop, given time, ended."""
+        if not courier.connected:   # nobody could ask it
+            self.stuck()
         courier.close("stop")
         if self.process is None:
             return
@@ -185,7 +187,8 @@ class OtherProcess:
             self._courier.send(handover.number, protocol.rollout_message(handover))
 
     def next_update(self, drain: bool = False) -> Update | None:
-        told, until = False, time.monotonic() + self.config.patience_s
+        told, patience = False, self.config.patience_s if self._met else max(self.config.patience_s, START_S)
+        until = time.monotonic() + patience
         while self._courier is not None:
             self._courier.arrived.clear()
             connected = self._courier.connected
@@ -195,14 +198,14 @@ class OtherProcess:
             if len(self._outstanding) <= self._room(connected, drain):
                 return None
             if connected:
-                until = time.monotonic() + self.config.patience_s
+                until = time.monotonic() + patience
             elif self._met and not told:
                 self.before_waiting()   # what waits for the learner now may wait for long: on disk
                 self.say(f"waiting for the learner; {len(self._outstanding)} rollouts are kept for it on disk")
                 told = True
             elif time.monotonic() > until:
                 raise UserError(
-                    f"no learner came back within {self.config.patience_s:.0f} s (link.patience_s); nothing is lost, and the same "
+                    f"no learner came back within {patience:.0f} s (link.patience_s); nothing is lost, and the same "
                     "command again continues the run"
                 )
             self._courier.arrived.wait(0.5)
