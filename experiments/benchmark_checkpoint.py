@@ -89,7 +89,7 @@ def page(runs: Sequence[Path]) -> str:
             "# What checkpoints cost",
             "",
             "`python -m experiments.benchmark_checkpoint RUN ...`: within each run, seconds in `save` (the line files are",
-            "flushed to disk, every part's state is gathered, serialised, hashed, written, and waited for) over all of its seconds.",
+            "flushed to disk, the state of every part is gathered, serialised, hashed, written) over all of its seconds.",
             "",
             markdown(ratio, [share(run) for run in runs]),
             "",
