@@ -60,7 +60,7 @@ class ClipCards:
         with self._row:
             self._places = [(clip, _place(clip)) for clip in self._shown]
             if not self._shown:
-                ui.label("No failure on record that could be played again.").classes("farl-note")
+                ui.label("No failure on record that could be played again.").classes("farl-note farl-wide")
 
     def _card(self, clip: Clip) -> None:
         if clip.ready:

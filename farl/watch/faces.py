@@ -36,7 +36,7 @@ def faces(views: Sequence[RunView]) -> dict[Path, Face]:
         place = seen[view.method]
         seen[view.method] += 1
         dash = _DASHES[place % len(_DASHES)]
-        looks[view.folder] = Face(name, colours[view.method].light, dash, max(0.35, 1 - 0.3 * (place // len(_DASHES))))
+        looks[view.folder] = Face(name, colours[view.method].light, dash, max(0.4, 1 - 0.2 * (place // len(_DASHES))))
     return looks
 
 

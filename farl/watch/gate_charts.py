@@ -23,16 +23,18 @@ def figures(view: RunView) -> list[tuple[str, str, str]]:
     episodes, metrics = view.episodes, view.metrics.last
     recent = episodes["failed"][-100:]
     steps, gated = np.nansum(episodes["length"]), np.nansum(episodes["gated_steps"])
+    threshold, share = view.threshold, percent(gated / steps if steps else math.nan)
     takeovers, caps = np.nansum(episodes["bursts"]), np.nansum(episodes["cap_hits"])
     missed = sum(int((episodes.equals("cause", cause) & (episodes["failed"] == 1)).sum()) for cause in ("ungated", "late"))
+    rule = "riskier: recovery acts" if threshold is not None else "another rule decides" if gated else "it never closes"
+    in_vain = whole(missed) if threshold is not None or gated else NONE
     unknown = np.nansum(view.metrics["unknown_risks"])
-    threshold, share = view.threshold, percent(gated / steps if steps else math.nan)
     return [
         ("Failing episodes", whole(view.failures), f"of {len(episodes):,}; {np.nansum(recent):.0f} of the last {len(recent)}"),
         ("Success", percent(metrics.get("success_rate")) or NONE, "of the last 100 episodes"),
-        ("Gate threshold", significant(threshold) or "none", "riskier: recovery acts" if threshold else "it never closes"),
+        ("Gate threshold", significant(threshold) or "none", rule),
         ("Steps under recovery", share or NONE, f"newest iteration {percent(metrics.get('gated_fraction')) or NONE}"),
-        ("Not caught in time", whole(missed), "failures with the gate open, or closed late"),
+        ("Not caught in time", in_vain, "there is no gate" if in_vain == NONE else "failures with the gate open, or closed late"),
         ("Takeovers", whole(takeovers), f"{gated / takeovers:.1f} steps each" if takeovers else "recovery never acted"),
         ("Cap hits", whole(caps), "recovery had to hand back"),
         ("Unknown risks", whole(unknown), "steps; recovery acted" if unknown else "every risk was a number"),

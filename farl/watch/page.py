@@ -44,6 +44,7 @@ class Page:
         self._build(title)
         self._recall()
         self.refresh()
+        ui.run_javascript("document.querySelector('.farl-runs tr.focus')?.scrollIntoView({block: 'nearest'})")
         ui.timer(PERIOD_S, self.refresh)
 
     # ------------------------------------------------------------ layout
@@ -96,6 +97,7 @@ class Page:
             with _card():
                 with _head():
                     _title(f"Largest predicted risk of each of the newest {gate_charts.NEWEST} episodes")
+                    self.no_risk = ui.label("none on record: nothing predicts it in this run").classes("farl-note")
                 self.risk = _chart(gate_charts.risk_options(), "risk", "farl-tall")
             with _card():
                 with _head():
@@ -195,13 +197,14 @@ class Page:
             self._show_episodes(focus)
 
     def _take_up(self, views: Sequence[RunView]) -> None:
-        """New runs are drawn while there are few; the first look is at one at work, with a gate, the latest of them."""
+        """The first look is at a run at work, with a gate, the latest of them; of many runs only those of its task are drawn."""
         if views and self.focus is None:
             best = max(views, key=lambda view: (view.status() == "running", view.threshold is not None, view.changed))
             self.focus = best.folder
         task = next((view.task for view in views if view.folder == self.focus), "")
-        for view in sorted(views, key=lambda view: view.task != task):
-            if view.folder not in self._known and len(self.shown) < MOST_SHOWN:
+        for view in views:
+            fitting = len(views) <= MOST_SHOWN or view.task == task
+            if fitting and view.folder not in self._known and len(self.shown) < MOST_SHOWN:
                 self.shown.add(view.folder)
             self._known.add(view.folder)
 
@@ -234,6 +237,7 @@ class Page:
             with self.tiles:
                 for label, number, note in gate_charts.figures(view):
                     _tile(label, number, note)
+            self.no_risk.visible = not (view.episodes["risk_max"] > 0).any()
             self.risk.options["series"] = gate_charts.risk_series(view)
             self.reliability.options["series"] = gate_charts.reliability_series(view)
         self.strip.newest(view)

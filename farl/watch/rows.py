@@ -51,7 +51,7 @@ def _standing(view: RunView, now: float) -> Row:
         "task": view.task,
         "seed": view.seed,
         "status": status,
-        "quiet": f"no new line for {duration(now - view.changed)}" if status == "stalled" else "",
+        "quiet": f"for {duration(now - view.changed)}" if status == "stalled" else "",
         "done": round(min(1.0, view.steps / view.target), 4) if view.target else 0.0,
         "steps": short(view.steps) + (f" of {short(view.target)}" if view.target else ""),
         "left": f"{duration(left)} left" if left else "",
