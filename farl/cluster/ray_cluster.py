@@ -71,7 +71,7 @@ class RayCluster:
                 self._start()
             else:
                 self._join()
-                self._check_nodes()
+                self.check_nodes()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -130,7 +130,7 @@ class RayCluster:
                 "Ask for less with --ray.cpus and --ray.gpus, or add a node with `ray start --address ...`."
             )
 
-    def _check_nodes(self) -> None:
+    def check_nodes(self) -> None:
         """Every node that can run jobs is asked what it has installed."""
         nodes = [node for node in self.nodes() if node.cpus > 0]
         look = self.ray.remote(num_cpus=0, max_retries=0)(_look())
@@ -152,7 +152,7 @@ def _demand_token() -> None:
     """
     if os.environ.get("RAY_AUTH_MODE") == "token" and os.environ.get("RAY_AUTH_TOKEN"):
         return
-    if "ray" in sys.modules:
+    if sys.modules.get("ray") is not None:
         raise UserError(
             "Ray was imported before this study, so a cluster started now would be open to the network: "
             "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN first, or give the address of a cluster"

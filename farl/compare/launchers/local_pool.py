@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from farl.compare.jobs import Job, Launched
 
@@ -23,10 +24,19 @@ class PoolProcess:
     """A job in a process of its own."""
 
     process: subprocess.Popen[bytes]
+    log: Path
     note: str = ""
 
     def poll(self) -> int | None:
-        return self.process.poll()
+        """Its exit status once it has ended; who was killed could not say so, and its log says it instead."""
+        code = self.process.poll()
+        if code is not None and code < 0 and not self.note:
+            number = signal.Signals(-code)
+            cause = ", mostly because memory ran out: give fewer --jobs" if number == signal.SIGKILL else ""
+            self.note = f"ended from outside by {number.name}{cause}"
+            with self.log.open("a", encoding="utf-8") as log:
+                log.write(f"\n{self.note}\n")
+        return code
 
 
 class LocalPool:
@@ -47,7 +57,7 @@ class LocalPool:
                 process_group=0,   # Ctrl-C reaches us alone; we pass it on in order
                 preexec_fn=_die_with_parent,   # safe: no other thread runs while jobs do
             )
-        return PoolProcess(process)
+        return PoolProcess(process, job.log)
 
     def stop(self, launched: Sequence[Launched]) -> None:
         stop_groups([one.process for one in launched if isinstance(one, PoolProcess)], self.grace_s)

@@ -123,8 +123,8 @@ class RayJob:
         if answer is None or not self.node:
             return
         try:
-            report = self._ray.get(answer, timeout=patience_s)
-            self._put(report)
+            for earlier_then_last in (self._answer, answer):
+                self._put(self._ray.get(earlier_then_last, timeout=patience_s))
             self._ray.get(self._actor.leave.remote(), timeout=patience_s)
         except self._ray.exceptions.RayError:
             return

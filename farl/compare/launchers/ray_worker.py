@@ -96,11 +96,11 @@ class Worker:
             )
         return Report(socket.gethostname(), None)
 
-    def report(self, wait_s: float = 1.0) -> Report:
+    def report(self) -> Report:
         """Waits a moment for the end, then says what there is."""
         assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(wait_s)
+            self._process.wait(min(1.0, self._order.collect_every_s or 1.0))
         code = self._process.poll()
         due = code is not None or time.monotonic() - self._collected > self._order.collect_every_s
         if self._order.shared is not None or not due:

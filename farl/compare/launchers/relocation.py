@@ -44,12 +44,13 @@ class Relocation:
 
     @property
     def homeward(self) -> Edit:
-        """For files that come back; also the command in ``meta.json``, which names the job's folder."""
+        """For files that come back; also where ``meta.json`` and the log name the job's folder."""
         edit = self._edit(lambda value: _renamed(value, self._here.items()))
 
         def back(name: str, content: bytes) -> bytes:
-            if name == "meta.json":
-                return content.replace(OUT.encode(), json.dumps(str(self.job.folder))[1:-1].encode())
+            if name in ("meta.json", "log.txt"):
+                here = str(self.job.folder)
+                return content.replace(OUT.encode(), (json.dumps(here)[1:-1] if name == "meta.json" else here).encode())
             return edit(name, content)
 
         return back
