@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -176,19 +176,33 @@ class Death:
     """what lay in the run directory afterwards that the next start had to put right"""
 
 
-def start(config: Path, page: Path, *arguments: str) -> subprocess.Popen[bytes]:
+class Started(Protocol):
+    """A process, as ``subprocess.Popen`` has it."""
+
+    returncode: int | Any
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def kill(self) -> None: ...
+    def communicate(self) -> tuple[Any, bytes]: ...
+
+
+Begin = Callable[..., Started]
+
+
+def start(config: Path, page: Path, *arguments: str) -> Started:
     """The run, or what is left of it."""
     command = [sys.executable, "-m", "experiments.kill_test", "victim", str(config), str(page), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
 
 
-def carry_out(kill: Kill, config: Path, page: Path, folder: Path) -> Death:
+def carry_out(kill: Kill, config: Path, page: Path, folder: Path, begin: Begin) -> Death:
     """Start the run and kill it; raises RuntimeError if it ended by itself."""
     notes = Notes(page)
     notes.reset()
     tear = (kill.stream, str(kill.step), str(kill.fraction)) if kill.aim == "append" else ()
-    process = start(config, page, *tear)
+    process = begin(config, page, *tear)
     try:
         _await(kill, notes, process)
     finally:
@@ -199,7 +213,7 @@ def carry_out(kill: Kill, config: Path, page: Path, folder: Path) -> Death:
     return Death(kill, notes.steps, notes.doing, left_behind(folder))
 
 
-def _await(kill: Kill, notes: Notes, process: subprocess.Popen[bytes]) -> None:
+def _await(kill: Kill, notes: Notes, process: Started) -> None:
     """Return at the moment at which the process is to be killed, or when it has ended."""
     if kill.aim == "start":
         _wait(lambda: notes.doing == "starting", process)
@@ -216,7 +230,7 @@ def _await(kill: Kill, notes: Notes, process: subprocess.Popen[bytes]) -> None:
     time.sleep(longest * kill.fraction)
 
 
-def _wait(until: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def _wait(until: Callable[[], bool], process: Started) -> None:
     while not until() and process.poll() is None:
         time.sleep(0.0002)
 
@@ -238,8 +252,8 @@ def left_behind(folder: Path) -> str:
     return ", ".join(found) or "nothing"
 
 
-def run_to_the_end(config: Path, page: Path) -> None:
-    process = start(config, page)
+def run_to_the_end(config: Path, page: Path, begin: Begin) -> None:
+    process = begin(config, page)
     _, said = process.communicate()
     if process.returncode:
         raise RuntimeError(said.decode())
@@ -260,19 +274,21 @@ def small_run(bundle: Path, out: Path, steps: int = STEPS) -> OnlineConfig:
     )
 
 
-def trial(bundle: Path, work: Path, kills: Sequence[Kill], steps: int = STEPS) -> tuple[list[Death], list[str]]:
+def trial(
+    bundle: Path, work: Path, kills: Sequence[Kill], steps: int = STEPS, begin: Begin = start
+) -> tuple[list[Death], list[str]]:
     """The deaths, and in what the run that died them differs from the one that was left alone."""
     runs = {name: work / name for name in ("alone", "killed")}
     for name, out in runs.items():
         shutil.rmtree(out, ignore_errors=True)
         write_text(work / f"{name}.yaml", configuration.dump(small_run(bundle, out, steps)))
     page = work / "page"
-    run_to_the_end(work / "alone.yaml", page)
+    run_to_the_end(work / "alone.yaml", page, begin)
     deaths = []
     for kill in kills:
-        deaths.append(carry_out(kill, work / "killed.yaml", page, runs["killed"]))
+        deaths.append(carry_out(kill, work / "killed.yaml", page, runs["killed"], begin))
         print(f"{len(deaths):3d}  {_row(deaths[-1])}", flush=True)
-    run_to_the_end(work / "killed.yaml", page)
+    run_to_the_end(work / "killed.yaml", page, begin)
     return deaths, differences(runs["alone"], runs["killed"])
 
 

@@ -10,6 +10,7 @@ import errno
 import importlib
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from farl import __version__
 from farl.errors import UserError
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
+"""what torch says, which has no exception of its own for the processor's memory"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:   # `farl list | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+            raise
+        return _say("the memory is full; free some, or give fewer --num-envs, and run the same command again, it continues", 2)
     except OSError as error:
         if error.errno not in _FULL_DISK:
             raise

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import gymnasium
+from gymnasium.vector import SyncVectorEnv
 
 from failurebench.point_mass import PointMassCliff
 
@@ -45,24 +46,34 @@ class Slippery(PointMassCliff):
 
 
 class Unreliable(PointMassCliff):
-    """Breaks on the ``break_at``-th step of episodes whose seed ends in the digit ``unlucky``: how, ``manner`` says."""
+    """Breaks on the ``break_at``-th step of episodes whose seed ends in the digit ``unlucky`` (any, if negative).
 
-    MADE = 0
-    """environments of this kind so far"""
+    ``manner`` says how; with ``slide`` those episodes go over the cliff before.
+    """
 
-    def __init__(self, break_at: int = 3, unlucky: int = 4, manner: str = "raise", **options: Any) -> None:
+    def __init__(
+        self, break_at: int = 3, unlucky: int = 4, manner: str = "raise", slide: bool = False, **options: Any
+    ) -> None:
         super().__init__(**options)
-        type(self).MADE += 1
-        self.break_at, self.unlucky, self.manner, self._seed = break_at, unlucky, manner, 0
+        self.break_at, self.unlucky, self.manner, self.slide = break_at, unlucky, manner, slide
+        self._seed = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         self._seed = seed or 0
-        return super().reset(seed=seed, options=options)
+        obs, info = super().reset(seed=seed, options=options)
+        if self._unlucky and self.slide:
+            self._velocity[:] = 1.5, 0.0
+            obs = self.observation()
+        return obs, info
 
     def step(self, action: Any) -> Any:
-        if self._steps + 1 == self.break_at and (self.unlucky < 0 or self._seed % 10 == self.unlucky):
+        if self._unlucky and self._steps + 1 == self.break_at:
             BREAKS[self.manner]()
-        return super().step(action)
+        return super().step(0 * action if self._unlucky and self.slide else action)
+
+    @property
+    def _unlucky(self) -> bool:
+        return self.unlucky < 0 or self._seed % 10 == self.unlucky
 
 
 def _raise() -> None:
@@ -85,7 +96,15 @@ def _deadlock() -> None:
     library.pthread_mutex_lock(mutex)
 
 
+class Together(SyncVectorEnv):
+    """Unreliable environments that step in one call, and break in one."""
+
+    def __init__(self, num_envs: int, autoreset_mode: Any, **options: Any) -> None:
+        super().__init__([lambda: Unreliable(**options)] * num_envs, autoreset_mode=autoreset_mode)
+
+
 BREAKS = {"raise": _raise, "hang": _hang, "deadlock": _deadlock}
 
 for _toy in (Silent, Stateless, Slippery, Unreliable):
     gymnasium.register(f"Toys/{_toy.__name__}-v0", _toy)
+gymnasium.register("Toys/Together-v0", Unreliable, vector_entry_point=Together)
