@@ -45,7 +45,7 @@ EXTENDABLE = (
     *(f"link.{setting.name}" for setting in fields(LinkConfig)),
     *(f"watchdog.{setting.name}" for setting in fields(WatchdogConfig)),
 )
-"""settings that may differ when a run is continued: where it lies, how long it is, and where its learner is (docs/actor_learner.md)"""
+"""settings that may differ when a run is continued: where it lies, how long it is, where its learner is (docs/actor_learner.md)"""
 
 
 @dataclass(frozen=True)
