@@ -258,7 +258,7 @@ def main() -> None:
     """Measure, print, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path, help="folder made by `farl offline`")
-    parser.add_argument("--steps", type=int, default=60_000, help="agent steps of a run")
+    parser.add_argument("--steps", type=int, default=OnlineConfig.steps, help="agent steps of a run")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the paced loop, each round and side")
     parser.add_argument("--hertz", type=float, default=10.0)

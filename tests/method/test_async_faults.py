@@ -132,7 +132,9 @@ def test_an_actor_without_a_learner_goes_on_for_a_bounded_number_of_rollouts_the
     steps = [line["step"] for line in cliff.lines(config.out, "metrics")]
     lags = [line["lag"] for line in cliff.lines(config.out, "metrics")]
     assert steps == [128 * number for number in range(1, 9)]
-    assert max(lags) == 3 + 1  # three waited and one was being collected; that one more came is what its checkpoint held
+    assert (
+        max(lags) == 3 + 1
+    )  # three waited and one was being collected; that one more came is what its checkpoint held
     assert 0 < done <= 2
     counted_once(config.out)
 
@@ -145,6 +147,16 @@ def test_a_learner_that_can_never_start_stops_the_run_with_its_last_words(bundle
     with pytest.raises(UserError, match="ended 2 times in a row without an update"):
         run(config)
     assert json.loads((config.out / "meta.json").read_text())["status"] == "failed"
+
+
+def test_weights_that_are_no_number_stop_the_run_before_anything_acts_on_them(bundle_folder, tmp_path):
+    ppo = cliff.online(bundle_folder, tmp_path).ppo
+    changes = {**GATED, "evaluation_episodes": 0, "ppo": replace(ppo, value_lr=1e30)}
+    config = cliff.online(bundle_folder, tmp_path / "run", **changes)
+    with pytest.raises(UserError, match="is not finite"):
+        run(config)
+    assert json.loads((config.out / "meta.json").read_text())["status"] == "failed"
+    assert gone(learner_pid(config.out))
 
 
 def test_ctrl_c_stops_both_processes_and_the_run_continues(bundle_folder, tmp_path):

@@ -15,13 +15,14 @@ import pytest
 import torch
 
 from farl.algorithms.rollout import Rollout
+from farl.errors import UserError
 from farl.offline.bundle import OfflineBundle
 from farl.online import link, protocol, wire
 from farl.online.courier import Courier
 from farl.online.learner import Handover
 from farl.online.link import Channel, LinkLost, WrongKey
 from farl.online.other_process import LinkConfig
-from farl.online.run import OnlineConfig, learner_of
+from farl.online.run import OnlineConfig, learner_of, run
 from farl.online.serving import LearnerServer
 from method import cliff
 
@@ -307,6 +308,19 @@ def test_two_actors_are_learned_from_as_if_they_were_one_with_all_environments(c
     for name, tensor in alone.ppo.policy.state_dict().items():
         assert torch.equal(update["state"]["policy"][name], tensor)
         assert torch.equal(snapshot["policy"][name], tensor)
+
+
+def test_a_learner_that_somebody_else_started_serves_a_whole_run_and_stays(config, tmp_path):
+    (tmp_path / "key").write_bytes(KEY + b"\n")
+    with serving(config) as (server, said):
+        host, port = server.address
+        there = LinkConfig(learner=f"{host}:{port}", key=tmp_path / "key", ahead=0)
+        run(replace(config, mode="async", link=there, steps=256, evaluation_episodes=0))
+        assert len(cliff.lines(config.out, "metrics")) == server.learner.version == 2
+        until(lambda: any("good-bye" in line for line in said))
+        assert hello(server, config)[1] == "welcome"
+        with pytest.raises(UserError, match=r"serves another run .*seed"):
+            run(replace(config, mode="async", link=there, seed=3, out=tmp_path / "other"))
 
 
 # ---------------------------------------------------------------- the actor's end
