@@ -1,18 +1,25 @@
-"""A headless Chromium on a page that `farl watch` serves: to test the page, to measure it, to take pictures of it."""
+"""A headless Chromium on a page that `farl watch` serves: to test the page, to measure it, to take pictures of it.
+
+python -m experiments.headless_browser PICTURE.png RUN_OR_STUDY [...] [--width 1400] [--height 1860] [--clips 2]
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 CURVES = ("failures", "success", "gated", "choice")
 _LINE = re.compile(r" at (http://\S+) ")
@@ -107,3 +114,54 @@ def retry(look: Callable[[], Any], limit_s: float = 30.0) -> Any:
             return value
         time.sleep(0.1)
     raise TimeoutError(f"not within {limit_s:.0f} s")
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def photograph(picture: Path, folders: Sequence[Path], size: tuple[int, int], clips: int) -> None:
+    """Write a picture of the page, ``clips`` of the newest failures drawn."""
+    cards = "[...document.querySelectorAll('.farl-clip')]"
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        served(*folders, cache=Path(cache)) as address,
+        browser(*size) as driver,
+    ):
+        driver.get(address)
+        wait_for(driver, "document.querySelectorAll('[data-chart] canvas').length >= 6 && window.did_handshake")
+        for card in range(clips):
+            wait_for(driver, f"{cards}[{card}].querySelector('button')")
+            driver.execute_script(f"{cards}[{card}].querySelector('button').click()")
+        playing = f"{cards}.filter(card => card.querySelector('video')?.currentTime > 2).length === {clips}"
+        wait_for(driver, playing, 60 + 300 * clips)
+        driver.execute_script(
+            "document.querySelectorAll('video').forEach(video => {video.pause(); video.controls = false})"
+        )
+        time.sleep(1)
+        driver.save_screenshot(str(picture))
+
+
+def _shrink(picture: Path, width: int) -> None:
+    with Image.open(picture) as image:
+        small = image.convert("RGB").resize(
+            (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
+        )
+    small.quantize(192).save(picture, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--width", type=int, default=1400)
+    parser.add_argument("--height", type=int, default=1860)
+    parser.add_argument("--clips", type=int, default=2)
+    given = parser.parse_args()
+    if lacking := missing():
+        raise SystemExit(lacking)
+    photograph(given.picture, given.folders, (given.width, given.height), given.clips)
+    _shrink(given.picture, min(given.width, 1000))
+
+
+if __name__ == "__main__":
+    main()

@@ -199,6 +199,12 @@ def test_the_page_of_diagnostics_has_every_part_and_flag_and_their_defaults() ->
     assert set(re.findall(r"^\| ([a-z ]+) \|", parts, re.MULTILINE)) - {"part"} == set(WORDS.values())
 
 
+def test_the_page_of_the_live_page_has_every_flag_and_its_default() -> None:
+    page = (ROOT / "docs" / "watch.md").read_text(encoding="utf-8")
+    flags = re.findall(r"^\| `--(\w+)` \| (\S+) \|", page, re.MULTILINE)
+    assert dict(flags) == {name: str(value) for name, value in vars(WatchConfig()).items()}
+
+
 def _same(said: str, default: Any) -> bool:
     if isinstance(default, float | int) and not isinstance(default, bool):
         return float(said) == float(default)
