@@ -31,7 +31,6 @@ class RunView:
     folder: Path
     config: Record = field(default_factory=dict)
     meta: Record = field(default_factory=dict)
-    progress: Record = field(default_factory=dict)
     metrics: Table = field(default_factory=Table)
     episodes: Table = field(default_factory=Table)
     evaluations: Table = field(default_factory=Table)
@@ -127,7 +126,6 @@ class FollowedRun:
             self.view,
             config=self._file("config.yaml", yaml.safe_load, problems),
             meta=self._file("meta.json", json.loads, problems),
-            progress=self._file("progress.json", json.loads, problems),
             metrics=tables.get("metrics", self.view.metrics),
             episodes=tables.get("episodes", self.view.episodes),
             evaluations=tables.get("evaluations", self.view.evaluations),

@@ -58,6 +58,8 @@ CHOICES = {
         Curve("Exploration, standard deviation of actions", "std"),
         Curve("Recovery's actions, distance from the policy (std)", "z_median"),
         Curve("Gated steps' part in the gradient (%)", "gated_grad_share", share=True),
+        Curve("Updates that the acting policy is behind", "lag"),
+        Curve("Episodes lost to the environment", "lost"),
     )
 }
 

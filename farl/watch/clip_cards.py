@@ -27,7 +27,7 @@ class ClipCards:
         self._shown: list[Clip] = []
         self._of: tuple[Path, int] | None = None
         self._places: list[tuple[Clip, Any]] | None = None
-        self._sent: dict[Path, tuple[bool, bool, str]] = {}
+        self._sent: dict[Path, tuple[bool, bool, bool, str]] = {}
 
     def newest(self, view: RunView) -> None:
         """Show the latest failures of a run."""
@@ -46,7 +46,7 @@ class ClipCards:
         if self._places is None or [clip for clip, _ in self._places] != self._shown:
             self._lay()
         for clip, place in self._places or ():
-            state = (clip.ready, clip.working, clip.error)
+            state = (clip.ready, clip.working, clip.drawing, clip.error)
             if self._sent.get(clip.video) != state:
                 self._sent[clip.video] = state
                 place.clear()
@@ -82,7 +82,7 @@ class ClipCards:
         if clip.working:
             with ui.element("div").classes("working"):
                 ui.spinner(size="18px", color="grey-5")
-                ui.label("playing it again")
+                ui.label("playing it again" if clip.drawing else "waiting for its turn")
             return
         if clip.error:
             ui.label(clip.error)

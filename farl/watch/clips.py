@@ -28,7 +28,8 @@ class Clip:
     episode: int
     video: Path
     working: bool = False
-    """whether it waits for the renderer or is being drawn"""
+    """whether it waits for its turn or is being drawn"""
+    drawing: bool = False
     error: str = ""
     """why it could not be drawn, one line"""
 
@@ -71,9 +72,10 @@ class Clips:
     async def _in_turn(self, clip: Clip) -> None:
         try:
             async with self._turn:
+                clip.drawing = True
                 clip.error = await self._draw(clip)
         finally:
-            clip.working = False
+            clip.working = clip.drawing = False
 
     async def _draw(self, clip: Clip) -> str:
         where = (str(clip.view.folder), str(clip.episode), str(clip.view.kept.get(clip.episode, 0)), str(clip.video))

@@ -14,11 +14,13 @@ from nicegui import ui
 from farl.compare.live import duration
 from farl.following.follower import Follower
 from farl.following.run import RunView
-from farl.watch import gate_charts, tables
+from farl.watch import tables
 from farl.watch.charts import CHOICES, FAILURES, GATED, SUCCESS, Curve, curve_options, scale, series
 from farl.watch.clip_cards import ClipCards
 from farl.watch.clips import Clips
 from farl.watch.faces import Face, faces
+from farl.watch.gate_panel import GatePanel
+from farl.watch.parts import card, chart, head, heading
 from farl.watch.rows import FILTERS, Query, episode_rows, run_rows
 
 PERIOD_S = 1.0
@@ -64,8 +66,8 @@ class Page:
 
     def _build_runs(self) -> None:
         with ui.element("section").classes("farl-card farl-runs"):
-            with _head():
-                _title("Runs")
+            with head():
+                heading("Runs")
                 ui.label("tick those to draw; click one to look at its gate, failures and episodes").classes("farl-note")
             self.runs = tables.runs_table()
             self.runs.on("toggle", lambda event: self._toggle(Path(event.args)))
@@ -75,16 +77,16 @@ class Page:
         with ui.element("section").classes("farl-pair"):
             self.curves: dict[str, tuple[Curve, Any]] = {}
             for name, curve in (("failures", FAILURES), ("success", SUCCESS), ("gated", GATED)):
-                with _card():
-                    with _head():
-                        _title(curve.title)
-                    self.curves[name] = curve, _chart(curve_options(curve.share), name)
+                with card():
+                    with head():
+                        heading(curve.title)
+                    self.curves[name] = curve, chart(curve_options(curve.share), name)
             first = next(iter(CHOICES))
-            with _card():
-                with _head():
+            with card():
+                with head():
                     self.choice = ui.select(list(CHOICES), value=first, on_change=self._choose)
                     self.choice.props("dense borderless options-dense").classes("farl-choice")
-                self.curves["choice"] = CHOICES[first], _chart(curve_options(), "choice")
+                self.curves["choice"] = CHOICES[first], chart(curve_options(), "choice")
 
     def _build_gate(self) -> None:
         with ui.element("section").classes("farl-section"):
@@ -92,30 +94,19 @@ class Page:
             self.which = ui.select({}, on_change=lambda event: self._look_at(Path(event.value)) if event.value else None)
             self.which.props("dense borderless options-dense").classes("farl-choice farl-which")
             self.state = ui.label().classes("farl-note")
-        self.tiles = ui.element("section").classes("farl-tiles")
-        with ui.element("section").classes("farl-pair"):
-            with _card():
-                with _head():
-                    _title(f"Largest predicted risk of each of the newest {gate_charts.NEWEST} episodes")
-                    self.no_risk = ui.label("none on record: nothing predicts it in this run").classes("farl-note")
-                self.risk = _chart(gate_charts.risk_options(), "risk", "farl-tall")
-            with _card():
-                with _head():
-                    _title("Risk against what came of it: steps that failed within ten (%)")
-                    ui.label("on the grey line it is as predicted; pale dots: none failed").classes("farl-note")
-                self.reliability = _chart(gate_charts.reliability_options(), "reliability", "farl-tall")
+        self.gate = GatePanel()
 
     def _build_clips(self) -> None:
-        with _card():
-            with _head():
-                _title("Newest failures")
+        with card():
+            with head():
+                heading("Newest failures")
                 ui.label("played again in the simulator when you ask for it").classes("farl-note")
             self.strip = ClipCards(self.clips)
 
     def _build_episodes(self) -> None:
-        with _card():
-            with _head():
-                _title("Episodes")
+        with card():
+            with head():
+                heading("Episodes")
                 self.count = ui.label().classes("farl-note")
                 ui.element("span").classes("grow")
                 toggle = ui.toggle(list(FILTERS), value=self.query.kind, on_change=lambda event: self._filter(event.value))
@@ -156,10 +147,9 @@ class Page:
             self._remember()
 
     def _choose(self, event: Any) -> None:
-        curve = CHOICES[event.value]
-        chart = self.curves["choice"][1]
-        self.curves["choice"] = curve, chart
-        chart.options["yAxis"].update(scale(curve.share))
+        curve, (_, lines) = CHOICES[event.value], self.curves["choice"]
+        self.curves["choice"] = curve, lines
+        lines.options["yAxis"].update(scale(curve.share))
         self._remember()
 
     def _filter(self, kind: str) -> None:
@@ -198,7 +188,7 @@ class Page:
 
     def _take_up(self, views: Sequence[RunView]) -> None:
         """The first look is at a run at work, with a gate, the latest of them; of many runs only those of its task are drawn."""
-        if views and self.focus is None:
+        if views and all(view.folder != self.focus for view in views):
             best = max(views, key=lambda view: (view.status() == "running", view.threshold is not None, view.changed))
             self.focus = best.folder
         task = next((view.task for view in views if view.folder == self.focus), "")
@@ -225,21 +215,14 @@ class Page:
 
     def _show_curves(self, drawn: Sequence[RunView], looks: dict[Path, Face]) -> None:
         state = tuple((looks[view.folder], view.version) for view in drawn)
-        for name, (curve, chart) in self.curves.items():
+        for name, (curve, lines) in self.curves.items():
             if self._changed(name, (state, curve)):
-                chart.options["series"] = series(drawn, looks, curve)
+                lines.options["series"] = series(drawn, looks, curve)
 
     def _show_run(self, view: RunView, looks: dict[Path, Face], now: float) -> None:
         left = view.seconds_left() if view.status(now) == "running" else None
         self.state.text = f"{view.status(now)}, {view.steps:,} steps" + (f", {duration(left)} left" if left else "")
-        if self._changed("tiles", (view.folder, view.version)):
-            self.tiles.clear()
-            with self.tiles:
-                for label, number, note in gate_charts.figures(view):
-                    _tile(label, number, note)
-            self.no_risk.visible = not (view.episodes["risk_max"] > 0).any()
-            self.risk.options["series"] = gate_charts.risk_series(view)
-            self.reliability.options["series"] = gate_charts.reliability_series(view)
+        self.gate.show(view)
         self.strip.newest(view)
         self.opened.refresh()
 
@@ -263,26 +246,3 @@ class Page:
             return False
         self._sent[f"{part} at"] = now
         return True
-
-
-def _card() -> Any:
-    return ui.element("section").classes("farl-card")
-
-
-def _head() -> Any:
-    return ui.element("div").classes("farl-head")
-
-
-def _title(text: str) -> None:
-    ui.html(text, tag="h2", sanitize=False)
-
-
-def _chart(options: dict[str, Any], name: str, size: str = "farl-chart") -> Any:
-    return ui.echart(options).classes(size).props(f'data-chart="{name}"')
-
-
-def _tile(label: str, number: str, note: str) -> None:
-    with ui.element("div").classes("farl-tile"):
-        ui.label(label).classes("label")
-        ui.label(number).classes("number")
-        ui.label(note).classes("farl-note")
