@@ -146,7 +146,7 @@ def _shrink(picture: Path, width: int) -> None:
         small = image.convert("RGB").resize(
             (width, round(image.height * width / image.width)), Image.Resampling.LANCZOS
         )
-    small.quantize(192).save(picture, optimize=True)
+    small.quantize(256, kmeans=3).save(picture, optimize=True)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from farl.watch.charts import CHOICES, FAILURES, SUCCESS, points
 from farl.watch.clips import newest
 from farl.watch.faces import faces
 from farl.watch.preview import preview
-from farl.watch.rows import Query, episode_rows, run_rows
+from farl.watch.rows import Query, episode_rows, run_rows, short
 from farl.watch.server import WatchConfig, watch
 
 
@@ -340,6 +340,13 @@ def test_runs_are_told_apart_by_name_colour_and_line(tmp_path: Path) -> None:
     assert len({looks[view.folder].colour for view in views if view.method == "farl"}) == 1
     rows = run_rows(views, looks, {folders[0]}, folders[0], time.time())
     assert [row["shown"] for row in rows] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0"), (999, "999"), (1000, "1k"), (301_056, "301k"), (999_984, "1M"), (1_530_000, "1.53M")]
+)
+def test_counts_are_short(count: float, said: str) -> None:
+    assert short(count) == said
 
 
 def test_nothing_is_written_into_a_run(tmp_path: Path) -> None:

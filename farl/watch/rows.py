@@ -138,7 +138,7 @@ def has_clip(view: RunView, episode: float) -> bool:
 def short(count: float) -> str:
     """``301k``, ``1.5M``."""
     for limit, unit in ((1e6, "M"), (1e3, "k")):
-        if count >= limit:
+        if count >= 0.9995 * limit:   # what three digits would round up to it
             return f"{float(f'{count / limit:.3g}'):g}{unit}"
     return f"{count:.0f}"
 
