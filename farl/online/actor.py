@@ -87,12 +87,13 @@ class Actor:
             self.policy.load_state_dict(weights)
         self.policy_version = version
 
-    def adopt(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Count episodes that an earlier process finished after its last checkpoint, and begin new ones after them."""
+    def adopt(self, lines: Sequence[Mapping[str, Any]], lost: int) -> None:
+        """Count episodes that an earlier process finished or lost after its last checkpoint, and begin new ones after them."""
         for line in lines:
             self.ledger.adopt(line)
-        self.steps = max(self.steps, *(int(line["end_step"]) for line in lines))
-        self.begun += len(lines)
+        self.ledger.lost += lost
+        self.steps = max([self.steps, *(int(line["end_step"]) for line in lines)])
+        self.begun += len(lines) + lost
         self._begin(np.ones(self.envs.num_envs, dtype=bool))
 
     def _storage(self, steps: int) -> tuple[Rollout, torch.Tensor]:

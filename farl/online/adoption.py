@@ -16,13 +16,14 @@ def adopt(recorder: Recorder, actor: Actor) -> int:
     A line says how an episode went, not every step of it: the reliability table, an adapting threshold and the learner do not
     get these. Where a simulator can replay them, ``Recorder.rewind`` alone is right.
     """
-    episodes = _unknown(recorder, "episodes")
+    episodes, lost = _unknown(recorder, "episodes"), len(_unknown(recorder, "lost"))
     recorder.lines["episodes"] += len(episodes)
+    recorder.lines["lost"] += lost
     recorder.failures += sum(line["failed"] for line in episodes)
     known = {line["episode"] for line in episodes}
     recorder.lines["failures"] += sum(line["episode"] in known for line in _unknown(recorder, "failures"))
-    if episodes:
-        actor.adopt(episodes)
+    if episodes or lost:
+        actor.adopt(episodes, lost)
     return len(episodes)
 
 
