@@ -271,7 +271,7 @@ def test_a_job_whose_process_is_killed_is_continued_a_few_times_and_no_more(tmp_
     work = run([job(tmp_path, "a", code)], pool)["a"]
     assert work.status == "failed"
     assert (tmp_path / "a" / "tries").read_text() == "xxx", "each try must find what the one before has left"
-    assert "ended by signal 9" in work.job.log_tail()
+    assert "ended with status -9" in work.job.log_tail()
     assert "given up after 3 tries" in work.job.log_tail()
 
 

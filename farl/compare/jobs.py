@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from farl.watchdog import EXIT_STATUS
+
 Status = Literal["waiting", "running", "finished", "failed", "blocked"]
 
 
@@ -89,6 +91,14 @@ class Work:
     @property
     def note(self) -> str:
         return self.launched.note if self.launched is not None and self.status == "running" else ""
+
+
+def worth_another_try(code: int) -> bool:
+    """Whether an exit status says that something befell the job, rather than that the job is wrong.
+
+    It was killed, such as for memory, or its watchdog ended it because a call into its environment never came back.
+    """
+    return code < 0 or code == EXIT_STATUS
 
 
 def run_jobs(

@@ -12,7 +12,7 @@ from typing import Any
 
 from farl.cluster.ray_cluster import RayCluster
 from farl.cluster.trees import pack, unpack
-from farl.compare.jobs import Job, Launched
+from farl.compare.jobs import Job, Launched, worth_another_try
 from farl.compare.launchers.ray_worker import Order, Report, Worker
 from farl.compare.launchers.relocation import OUT, Relocation
 from farl.errors import UserError
@@ -164,8 +164,8 @@ class RayJob:
             self._answer = self._actor.report.remote()
             return
         self._ray.get(self._actor.leave.remote())
-        if report.code < 0:
-            self._lost(f"its process was ended by signal {-report.code}")
+        if worth_another_try(report.code):
+            self._lost(f"its process ended with status {report.code}")
         else:
             self._code = report.code
             self.end()

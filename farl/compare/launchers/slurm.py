@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from farl.compare.jobs import Job, Launched
+from farl.compare.jobs import Job, Launched, worth_another_try
 from farl.compare.launchers.local_pool import SINGLE_THREADED, stop_groups
 from farl.configuration import Options
 from farl.errors import UserError
@@ -128,6 +128,7 @@ class SlurmPool:
     def submit(self, job: Job, left: int) -> Any:
         """A submission of ``job``; raises UserError with what Slurm said where it is refused."""
         task = Task((sys.executable, *job.command[1:]), str(Path.cwd()), str(job.log), left)
+        self.executor.parameters.pop("gpus_per_node", None)
         self.executor.update_parameters(**self._asked_for(job))
         try:
             submission = self.executor.submit(task)
@@ -137,7 +138,7 @@ class SlurmPool:
         return submission
 
     def _asked_for(self, job: Job) -> dict[str, Any]:
-        return {"name": job.name.replace(" ", "-"), **({"gpus_per_node": self.config.gpus} if job.wants_gpu else {})}
+        return {"job_name": job.name.replace(" ", "-"), **({"gpus_per_node": self.config.gpus} if job.wants_gpu else {})}
 
     def id_file(self, job: Job) -> Path:
         return self.folder / f"{job.name.replace(' ', '-')}.id"
@@ -183,10 +184,11 @@ class SlurmJob:
 
     def _ended(self) -> int | None:
         if (error := self.submission.exception()) is not None:
-            self._note(f"the submission failed: {str(error).strip().splitlines()[-1]}")
+            lines = [line.strip() for line in str(error).splitlines() if "Error" in line]
+            self._note(f"the submission failed: {lines[-1] if lines else error}")
             return self._over(1)
         code = int(self.submission.result())
-        return self._again(f"its process was ended by signal {-code}") if code < 0 else self._over(code)
+        return self._again(f"its process ended with status {code}") if worth_another_try(code) else self._over(code)
 
     def _again(self, reason: str) -> int | None:
         if self.left == 0:
@@ -207,7 +209,7 @@ class SlurmJob:
 
 
 def slurm_executor(config: SlurmConfig, folder: Path) -> Any:
-    """A submitit executor for ``config``; raises UserError where submitit or Slurm is missing, or refuses an option."""
+    """A submitit executor for ``config``; raises UserError where submitit or Slurm is missing."""
     try:
         from submitit import SlurmExecutor
     except ModuleNotFoundError as error:
@@ -216,10 +218,7 @@ def slurm_executor(config: SlurmConfig, folder: Path) -> Any:
         executor = SlurmExecutor(folder=folder, max_num_timeout=config.resubmissions)
     except RuntimeError as error:
         raise UserError(f"--launcher slurm: {error}. Run this on a machine from which `sbatch` works.") from error
-    try:
-        executor.update_parameters(**sbatch_parameters(config))
-    except ValueError as error:
-        raise UserError(f"slurm.extra: {error}") from error
+    executor.update_parameters(**sbatch_parameters(config))
     return executor
 
 
