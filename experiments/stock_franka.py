@@ -62,6 +62,11 @@ _FINGER = f"""<mujoco model="finger">
 """
 
 
+def world(x: float, y: float, z: float = 0.0) -> NDArray[np.float64]:
+    """A point of the definitions' frame in robosuite's world."""
+    return ORIGIN + np.array([x, y, z])
+
+
 @functools.cache
 def offer_finger() -> None:
     """Let robosuite know the finger as a gripper without actuators."""
@@ -119,7 +124,7 @@ class StockFranka(ManipulationEnv):  # type: ignore[misc]
 
     def steer(self, reference: Vec2) -> tuple[NDArray[np.float32], float, float]:
         """One control step towards ``reference``: the definition's observation, reward and margin."""
-        self.step(np.concatenate([ORIGIN + [*reference, FINGER_HEIGHT_M], POINTING_DOWN]))
+        self.step(np.concatenate([world(*reference, FINGER_HEIGHT_M), POINTING_DOWN]))
         scene, task, layout = self.scene(), self._task, self._layout
         return task.observation(scene, layout), task.reward(scene, layout), task.margin(scene, layout)
 
@@ -191,14 +196,14 @@ class StockFranka(ManipulationEnv):  # type: ignore[misc]
             cells = task.turf_cells
             self.sim.model._model.hfield_data[:] = heights(layout.script, (cells, cells), 1.0).ravel()
             height += task.uneven_m
-        pose = [*(ORIGIN + [*layout.object, height]), math.cos(half), 0, 0, math.sin(half)]
+        pose = [*world(*layout.object, height), math.cos(half), 0, 0, math.sin(half)]
         self.sim.data.set_joint_qpos(self.thing.joints[0], pose)
 
     def _post_action(self, action: Any) -> Any:
         if self._person is not None:
             scene = self.scene()
             self._person.step(scene.object, scene.tcp)
-            self.sim.data.set_mocap_pos("hazard", ORIGIN + [*self._person.position, 0.0])
+            self.sim.data.set_mocap_pos("hazard", world(*self._person.position))
         return super()._post_action(action)
 
 
@@ -209,7 +214,7 @@ def _hazard(task: FrankaFragilePushWall | FrankaDisturbedPush, layout: Layout) -
     else:
         (x, y), height = (0.55, 0.2), task.flower_height_m / 2
         shape = {"type": "cylinder", "size": [task.flower_radius_m, height]}
-    body = new_body(name="hazard", pos=ORIGIN + [x, y, 0.0], mocap="true")
+    body = new_body(name="hazard", pos=world(x, y), mocap="true")
     body.append(new_geom(name="hazard", group=0, pos=[0, 0, height + 0.002], **shape))
     return body
 
@@ -225,7 +230,7 @@ def _add_turf(arena: Any, task: FrankaBoundedSoccer) -> None:
             type="hfield",
             size=None,
             hfield="turf",
-            pos=ORIGIN + [*task.turf_centre, 0.0],
+            pos=world(*task.turf_centre),
             group=0,
             condim=6,
             friction=[0.8, 0.005, task.rolling_friction],

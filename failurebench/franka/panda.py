@@ -1,6 +1,6 @@
 """The Panda of robosuite's models over its table: one MuJoCo world, held by a light operational-space controller.
 
-The controller is robosuite's (Khatib 1987, as in its ``OSC_POSITION``: position and orientation decoupled, null space held at the
+The controller is robosuite's (Khatib 1987, as in its ``OSC_POSE``: position and orientation decoupled, null space held at the
 start's posture), with its inertia and Jacobians renewed every 20 ms instead of every 2 ms and physics steps of 5 instead of 2 ms.
 What that changes is measured against robosuite itself: tests/failurebench/test_franka_parity.py, results/benchmark_franka.md.
 """
