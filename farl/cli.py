@@ -183,7 +183,8 @@ def _offline(argv: list[str]) -> int:
 
 def _online(argv: list[str]) -> int:
     from farl.configuration import load
-    from farl.online.run import OnlineConfig, run
+    from farl.online.config import OnlineConfig
+    from farl.online.run import run
 
     print(run(load(OnlineConfig, argv, "farl online", _VERBS["online"][0])))
     return 0

@@ -24,7 +24,7 @@ from farl.errors import UserError
 from farl.files import write_text
 from farl.offline.demos import DemosConfig
 from farl.offline.pipeline import OfflineConfig
-from farl.online.run import OnlineConfig
+from farl.online.config import OnlineConfig
 from farl.outputs import claim
 
 EXTENDABLE = ("methods", "seeds", "out", "online.steps", *PLACES)

@@ -41,9 +41,12 @@ class Actor:
         on_episode: OnEpisode,
         check: Check = lambda obs, decision: None,
         on_lost: OnLost = lambda line: None,
+        lane: tuple[int, int] = (0, 1),
     ) -> None:
         self.envs, self.task, self.policy, self.router, self.check = envs, task, policy, router, check
         self.reward_scale, self.seed, self.on_episode, self.on_lost = reward_scale, seed, on_episode, on_lost
+        self.lane = lane
+        """number of this actor, and how many share the run's episodes: it plays every so many-th"""
         self.ledger = Ledger()
         self.explore = torch.Generator().manual_seed(seed)
         self.begun = 0
@@ -95,6 +98,9 @@ class Actor:
         self.steps = max([self.steps, *(int(line["end_step"]) for line in lines)])
         self.begun += len(lines) + lost
         self._begin(np.ones(self.envs.num_envs, dtype=bool))
+
+    def close(self) -> None:
+        """Nothing is its own: the environments belong to who made them."""
 
     def _storage(self, steps: int) -> tuple[Rollout, torch.Tensor]:
         (act_dim,) = self.envs.single_action_space.shape or (0,)
@@ -185,8 +191,9 @@ class Actor:
     def _begin(self, mask: NDArray[np.bool_]) -> None:
         """Start new episodes; seeds count up, so the n-th episode of a run is the same whoever acts in it."""
         seeds = [0] * self.envs.num_envs
+        number, of = self.lane
         for i in np.flatnonzero(mask):
-            seeds[i] = episode_seed(Purpose.TRAINING, self.seed, self.begun)
+            seeds[i] = episode_seed(Purpose.TRAINING, self.seed, self.begun * of + number)
             self.records[i] = EpisodeRecord(seeds[i])
             self.begun += 1
         fresh, _ = reset_where(self.envs, mask, seeds)

@@ -64,7 +64,7 @@ def save(folder: Path, step: int, state: dict[str, Any], keep: int = 2) -> Path:
     Those of later steps go too: they are damaged, or of a course that the run was wound back from.
     """
     buffer = io.BytesIO()
-    torch.save(_to_tensors(state), buffer)
+    torch.save(to_tensors(state), buffer)
     content = buffer.getvalue()
     digest = hashlib.sha256(content).hexdigest().encode() + b"\n"
     path = folder / f"step-{step:012d}.ckpt"
@@ -103,7 +103,7 @@ def load(path: Path) -> dict[str, Any]:
     if hashlib.sha256(content[header:]).hexdigest().encode() != content[len(_MAGIC) : header - 1]:
         raise UserError(f"{path} is damaged (its checksum does not match).")
     try:
-        state: dict[str, Any] = _from_tensors(torch.load(io.BytesIO(content[header:]), weights_only=True))
+        state: dict[str, Any] = from_tensors(torch.load(io.BytesIO(content[header:]), weights_only=True))
     except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} cannot be read by this version of torch ({error}).") from error
     return state
@@ -113,24 +113,25 @@ def _all(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
 
 
-def _to_tensors(value: Any) -> Any:
+def to_tensors(value: Any) -> Any:
     """NumPy arrays as marked tensors, because only tensors and plain values are read back without running code."""
     if isinstance(value, np.ndarray):
         return {"__numpy__": torch.from_numpy(np.ascontiguousarray(value)).clone()}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, dict):
-        return {key: _to_tensors(inner) for key, inner in value.items()}
+        return {key: to_tensors(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_tensors(inner) for inner in value]
+        return [to_tensors(inner) for inner in value]
     return value
 
 
-def _from_tensors(value: Any) -> Any:
+def from_tensors(value: Any) -> Any:
+    """What ``to_tensors`` was given, but that tuples are lists."""
     if isinstance(value, dict):
         if set(value) == {"__numpy__"}:
             return value["__numpy__"].numpy()
-        return {key: _from_tensors(inner) for key, inner in value.items()}
+        return {key: from_tensors(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_from_tensors(inner) for inner in value]
+        return [from_tensors(inner) for inner in value]
     return value

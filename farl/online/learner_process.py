@@ -34,8 +34,8 @@ def _serve(argv: list[str]) -> None:
     from farl.files import write_text
     from farl.offline.bundle import OfflineBundle
     from farl.online import link, protocol
-    from farl.online.other_process import ADDRESS, KEY
-    from farl.online.run import OnlineConfig, learner_of
+    from farl.online.config import OnlineConfig, learner_of
+    from farl.online.routes import ADDRESS, KEY
     from farl.online.serving import LearnerServer
 
     config = configuration.load(OnlineConfig, argv, "python -m farl.online.learner_process", __doc__ or "")

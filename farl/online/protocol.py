@@ -18,7 +18,7 @@ VERSION = 1
 BEAT_S = 1.0
 """seconds between two signs of life"""
 INDIFFERENT = {"out", "bundle", "steps", "num_envs", "mode", "link", "checkpoint_every", "checkpoints_kept"}
-INDIFFERENT |= {"evaluate_every", "evaluation_episodes", "watchdog"}
+INDIFFERENT |= {"evaluate_every", "evaluation_episodes", "watchdog", "actors", "launcher", "address"}
 """settings of a run that the learner does not depend on"""
 
 

@@ -3,125 +3,34 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from farl.algorithms.credit import CreditMode
-from farl.algorithms.failure_cost import ConstraintConfig
-from farl.algorithms.gate import GateConfig
-from farl.algorithms.mppi import MPPIConfig
-from farl.algorithms.ppo import PPO, PPOConfig
 from farl.algorithms.rollout import Rollout
-from farl.algorithms.router import Ungated
-from farl.environments import TaskConfig, get_states, make_vector
-from farl.methods import ControlsConfig, Parts, find
+from farl.algorithms.router import Router, Ungated
+from farl.environments import get_states, make_vector
+from farl.methods import find
 from farl.offline.bundle import OfflineBundle
 from farl.offline.evaluation import evaluate
 from farl.online import checkpoint, protocol
 from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
 from farl.online.adoption import adopt
+from farl.online.config import EXTENDABLE, OnlineConfig, learner_of, parts_of
 from farl.online.failure_gate import check_fit
 from farl.online.finite import FiniteGuard
 from farl.online.learner import Handover, Learner, Learning, SameProcess, Update
-from farl.online.other_process import LinkConfig, OtherProcess
+from farl.online.many_actors import Actors, remote_actors
+from farl.online.other_process import OtherProcess
 from farl.online.provenance import describe_run, is_finished, mark
 from farl.online.recorder import Recorder
 from farl.outputs import check, claim
 from farl.progress import Progress
 from farl.seeds import Purpose, episode_seed
-from farl.watchdog import Watchdog, WatchdogConfig
-
-EXTENDABLE = (
-    "out",
-    "steps",
-    "checkpoint_every",
-    "checkpoints_kept",
-    "mode",
-    *(f"link.{setting.name}" for setting in fields(LinkConfig)),
-    *(f"watchdog.{setting.name}" for setting in fields(WatchdogConfig)),
-)
-"""settings that may differ when a run is continued: where it lies, how long it is, where its learner is (docs/actor_learner.md)"""
-
-
-@dataclass(frozen=True)
-class OnlineConfig:
-    """An online run: which method continues from which bundle, and for how long."""
-
-    task: TaskConfig = field(default_factory=TaskConfig)
-    bundle: Path = Path("bundles/bounded-push")
-    """folder made by `farl offline`"""
-    out: Path = Path("runs/bounded-push")
-    method: str = "farl"
-    """`farl list` shows them"""
-    seed: int = 0
-    steps: int = 100_000
-    """agent steps, all environments together; a larger number continues a finished run"""
-    num_envs: int = 16
-    rollout_steps: int = 128
-    """agent steps of each environment between two updates"""
-    ppo: PPOConfig = field(default_factory=PPOConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
-    credit: CreditMode | None = None
-    """how gated steps are credited; None takes the method's own"""
-    handover_price: float = 0.0
-    """share of what was still to come that the policy is charged when recovery takes over; 0 charges nothing"""
-    constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
-    mppi: MPPIConfig = field(default_factory=MPPIConfig)
-    controls: ControlsConfig = field(default_factory=ControlsConfig)
-    evaluate_every: int = 20_000
-    """agent steps between two evaluations"""
-    evaluation_episodes: int = 16
-    checkpoint_every: int = 10
-    """iterations between two checkpoints"""
-    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
-    checkpoints_kept: int = 2
-    """newest ones that stay; should one turn out to be damaged, the run goes on from the one before"""
-    mode: Literal["single", "async"] = "single"
-    """`async`: the learner has a process of its own, and the actor goes on while it learns"""
-    link: LinkConfig = field(default_factory=LinkConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("num_envs", "rollout_steps", "evaluate_every", "checkpoint_every", "checkpoints_kept", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more")
-        if not 0 <= self.handover_price <= 1:
-            raise ValueError(f"handover_price is {self.handover_price}; it is a share of the future: give 0 to 1")
-        if self.link.swap == "episode" and self.num_envs > 1:
-            raise ValueError(f"link.swap is episode, but {self.num_envs} num_envs do not end theirs together; give rollout")
-
-    @property
-    def swap(self) -> Literal["rollout", "episode"]:
-        """Where the actor takes a new version of the policy."""
-        alone = self.mode == "async" and self.link.ahead > 0 and self.num_envs == 1
-        return self.link.swap or ("episode" if alone else "rollout")
-
-
-def parts_of(config: OnlineConfig, bundle: OfflineBundle, envs: Any, generator: torch.Generator) -> Parts:
-    """What a method is built from in a run of ``config``; ``generator`` is the gate's."""
-    return Parts(
-        bundle,
-        bundle.policy,
-        envs,
-        config.gate,
-        config.controls,
-        generator,
-        config.handover_price,
-        config.constraint,
-        config.mppi,
-    )
-
-
-def learner_of(config: OnlineConfig, bundle: OfflineBundle) -> Learner:
-    """What learns in a run of ``config``: ``bundle``'s policy and value. It needs no environments."""
-    method, order = find(config.method), torch.Generator().manual_seed(config.seed + 1)
-    objective = method.objective(parts_of(config, bundle, None, torch.Generator()))
-    ppo = PPO(bundle.policy, bundle.value, config.ppo, config.credit or method.credit, order, objective)
-    return Learner(ppo, FiniteGuard(bundle.networks(), config.out))
+from farl.watchdog import Watchdog
 
 
 def run(config: OnlineConfig) -> Path:
@@ -172,20 +81,10 @@ class Session:
         torch.manual_seed(config.seed)
         self.recorder = Recorder(config.out, threshold)
         self.guard = FiniteGuard(self.bundle.networks(), config.out)
-        self.actor = Actor(
-            self.envs,
-            config.task,
-            self.policy,
-            router,
-            self.bundle.reward_scale,
-            config.seed,
-            self._episode,
-            self.guard.decided,
-            partial(self.recorder.write, "lost"),
-        )
+        self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
+        self.actor = self._actor(router)
         episodes = config.swap == "episode"
         self.collect = self.actor.collect_episode if episodes else partial(self.actor.collect, config.rollout_steps)
-        self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
         self.learner = self._learning(learner)
         self.pieces: list[Rollout] = []
         """what the actor has collected of the next rollout"""
@@ -194,6 +93,13 @@ class Session:
         self.evaluated_at = -1
         self.update_seconds, self.checkpoint_seconds = 0.0, 0.0
         self.earlier_seconds, self.started = 0.0, time.perf_counter()
+
+    def _actor(self, router: Router | Ungated) -> Actor | Actors:
+        config, on_lost = self.config, partial(self.recorder.write, "lost")
+        if config.remote:
+            return remote_actors(config, self.policy, router, self._episode, on_lost, self.progress.say)
+        parts = self.envs, config.task, self.policy, router, self.bundle.reward_scale, config.seed
+        return Actor(*parts, self._episode, self.guard.decided, on_lost)
 
     def _learning(self, learner: Learner) -> Learning:
         config = self.config
@@ -276,6 +182,7 @@ class Session:
     def close(self) -> None:
         """End what was opened, and let others work in the folder."""
         self.watchdog.close()
+        self.actor.close()
         self.learner.close()
         self.recorder.close()
         self.envs.close()

@@ -16,7 +16,7 @@ from farl.algorithms.router import Router, Ungated
 from farl.errors import UserError
 from farl.offline.bundle import OfflineBundle
 from farl.online import checkpoint
-from farl.online.run import OnlineConfig, parts_of
+from farl.online.config import OnlineConfig, parts_of
 
 
 @dataclass(frozen=True)
