@@ -65,7 +65,7 @@ class CloseShave(Expert):
 
     def reset(self, rng: np.random.Generator) -> None:
         """Draw how much room beyond the clearance it leaves, where the finger touches the box, and how hard it pushes."""
-        self.way = Way(float(rng.uniform(0.006, 0.045)))
+        self.way = Way(float(rng.uniform(0.014, 0.05)))
         self.offset = float(rng.uniform(-0.003, 0.003))
         self.speed = float(rng.uniform(0.6, 0.9))
 
