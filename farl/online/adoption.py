@@ -7,10 +7,11 @@ from typing import Any
 
 from farl.files import read_jsonl
 from farl.online.actor import Actor
+from farl.online.many_actors import Actors
 from farl.online.recorder import Recorder
 
 
-def adopt(recorder: Recorder, actor: Actor) -> int:
+def adopt(recorder: Recorder, actor: Actor | Actors) -> int:
     """Count the episodes of the run's files that the checkpoint does not know, and begin after them; how many there were.
 
     A line says how an episode went, not every step of it: the reliability table, an adapting threshold and the learner do not

@@ -89,7 +89,7 @@ class OnlineConfig:
         if self.address and self.launcher != "ray":
             raise ValueError(f"address is {self.address}, but launcher is {self.launcher}; an address is for launcher ray")
         if self.remote and (self.link.swap == "episode" or self.gate.adapt > 0):
-            raise ValueError("link.swap episode and gate.adapt are for one actor beside the learner; give rollout and 0, or 1 actor")
+            raise ValueError("link.swap episode and gate.adapt are for one actor beside the learner; give rollout and 0")
 
     @property
     def remote(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,8 +84,9 @@ class Session:
         self.guard = FiniteGuard(self.bundle.networks(), config.out)
         self.progress = Progress(config.out, f"{config.method}, seed {config.seed}")
         self.actor = self._actor(router)
-        episodes = config.swap == "episode"
-        self.collect = self.actor.collect_episode if episodes else partial(self.actor.collect, config.rollout_steps)
+        self.collect: Callable[[], Rollout] = partial(self.actor.collect, config.rollout_steps)
+        if config.swap == "episode" and isinstance(self.actor, Actor):
+            self.collect = self.actor.collect_episode
         self.learner = self._learning(learner)
         self.pieces: list[Rollout] = []
         """what the actor has collected of the next rollout"""
