@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from farl.algorithms.rollout import Rollout
@@ -28,8 +27,10 @@ class Peer:
 
     def send(self, message: bytes) -> None:
         """To an actor that is gone nothing is sent: it will ask for what it needs when it is back."""
-        with suppress(LinkLost):
+        try:
             self.channel.send(message)
+        except LinkLost:
+            self.channel.close()   # half a frame may have left: whoever listens to this actor notices, and says so
 
 
 class LearnerServer:

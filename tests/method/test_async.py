@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from farl.algorithms.gate import GateConfig
+from farl.algorithms.rollout import Rollout
 from farl.offline.bundle import OfflineBundle
 from farl.online.other_process import LinkConfig, OtherProcess
-from farl.online.run import run
+from farl.online.run import Session, run
 from method import cliff
 from method.test_runs import equal_runs
 
@@ -32,6 +33,24 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
         return True
+
+
+@pytest.mark.parametrize("part", [256, 25])
+def test_whole_episodes_are_the_same_steps_as_a_rollout_of_their_length(part, bundle_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("farl.online.actor.PART", part)
+    changes = {**GATED, "mode": "single", "num_envs": 1}
+    one, other = (Session(cliff.online(bundle_folder, tmp_path / name, **changes)).actor for name in "ab")
+    episodes = [one.collect_episode() for _ in range(3)]
+    assert all(
+        (piece.terminated | piece.truncated).flatten().nonzero().tolist() == [[len(piece.obs) - 1]]
+        for piece in episodes
+    )
+    whole = other.collect(sum(len(piece.obs) for piece in episodes))
+    joined = Rollout.joined(episodes, dim=0)
+    for name, expected in vars(whole).items():
+        assert torch.allclose(getattr(joined, name).float(), expected.float(), atol=1e-6), name
+    assert one.steps == other.steps
+    assert one.begun == other.begun
 
 
 @pytest.fixture(scope="module")
