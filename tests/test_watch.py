@@ -443,7 +443,7 @@ def test_another_address_than_loopback_is_warned_of(
         def run(self, sockets: list[socket.socket]) -> None:
             sockets[0].close()
 
-    monkeypatch.setattr("farl.watch.server._server", lambda *_: Served())
+    monkeypatch.setattr("farl.watch.server._server", lambda *_, **__: Served())
     run = make_run(tmp_path, "farl", 0)
     watch([run], WatchConfig(open=False))
     assert "warning" not in capsys.readouterr().err

@@ -162,6 +162,6 @@ SHORT = "v => Math.abs(v) >= 1e6 ? +(v / 1e6).toFixed(2) + 'M' : Math.abs(v) >= 
 _PLAIN = "v => Math.abs(v) >= 1e5 ? +(v / 1e3).toFixed(1) + 'k' : '' + +v.toPrecision(6)"
 _TOOLTIP = (
     "rows => `<b>step ${Math.round(rows[0].axisValue).toLocaleString('en')}</b><br>` + rows.map(row => "
-    "`<span class='farl-dot' style='background:${row.color}'></span>${row.seriesName}"
+    "`<span class='farl-dot' style='background:${row.color}'></span>${row.seriesName.replace(/[<>&]/g, ' ')}"
     "<b class='farl-value'>${+row.value[1].toPrecision(4)}</b>`).join('<br>')"
 )

@@ -51,7 +51,7 @@ def watch(folders: Sequence[Path], config: WatchConfig) -> None:
     if not _is_loopback(config.host):
         warning = f"warning: everybody who can reach {config.host} sees these runs; nothing asks for a password"
         print(warning, file=sys.stderr, flush=True)
-    server = _server(follower, ", ".join(map(str, folders)), _is_loopback(config.host))
+    server = _server(follower, ", ".join(map(str, folders)), only_loopback=_is_loopback(config.host))
     if config.open and _has_screen():
         webbrowser.open(address)
     with suppress(KeyboardInterrupt):   # which is how one ends it
@@ -66,7 +66,7 @@ def _check_package() -> None:
         raise UserError(f"the page needs the package nicegui, which is not here ({error}); {cure}") from error
 
 
-def _server(follower: Follower, title: str, loopback: bool) -> Any:
+def _server(follower: Follower, title: str, only_loopback: bool) -> Any:
     """The web server with the page in it, not started yet."""
     import uvicorn
     from fastapi import FastAPI
@@ -81,7 +81,10 @@ def _server(follower: Follower, title: str, loopback: bool) -> Any:
 
     async def follow() -> None:
         while True:
-            await run.io_bound(follower.look)
+            try:
+                await run.io_bound(follower.look)
+            except OSError as error:   # a disk that is away for a while
+                print(f"cannot look at the runs: {error}; trying again", file=sys.stderr, flush=True)
             await asyncio.sleep(LOOK_S)
 
     app.on_startup(follow)
@@ -92,8 +95,9 @@ def _server(follower: Follower, title: str, loopback: bool) -> Any:
         outer, root=lambda: Page(follower, clips, title) and None, title="FARL watch", favicon=_ICON, tailwind=False,
         gzip_middleware_factory=None, show_welcome_message=False, reconnect_timeout=PATIENCE_S,
     )   # fmt: skip
-    if loopback:   # a page from elsewhere must not reach this one through a name that points here
-        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    if only_loopback:   # a page from elsewhere must not reach this one through a name that points here
+        names = ["127.0.0.1", "localhost", "["]   # the last is what Starlette makes of [::1]:8080
+        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
     return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=2))
 
 
