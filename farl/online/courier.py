@@ -14,7 +14,6 @@ from farl.errors import UserError
 from farl.online import protocol, wire
 from farl.online.link import GREETING_S, Channel, LinkLost
 
-_BEAT = wire.encode("beat", {})
 PAUSES_S = (0.0, 0.5, 2.0, 5.0)
 """before the first, second, ... attempt in a row to reach the learner; the last one before all further"""
 
@@ -114,7 +113,7 @@ class Courier:
     def _greeted(self, channel: Channel) -> Channel:
         """Both know who they are and where to begin, and the learner has all it has not learned from."""
         try:
-            channel.send(wire.encode("hello", {"actor": 0, "identity": self.identity}))
+            channel.send(wire.encode("hello", {"identity": self.identity}))
             answer = channel.receive(GREETING_S)
             kind, content = wire.decode(answer) if answer is not None else ("silence", {})
             if kind == "refused":
@@ -151,7 +150,7 @@ class Courier:
                     if self._received(message):
                         progress = now
                 if now - beat > protocol.BEAT_S:
-                    channel.send(_BEAT)
+                    channel.send(protocol.BEAT)
                     beat = now
                 self._check(now, heard, progress)
             channel.send(self._farewell)

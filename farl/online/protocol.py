@@ -22,6 +22,9 @@ INDIFFERENT |= {"evaluate_every", "evaluation_episodes", "watchdog", "actors", "
 """settings of a run that the learner does not depend on"""
 
 
+BEAT = wire.encode("beat", {})
+
+
 def identity(config: Any, bundle: OfflineBundle) -> dict[str, Any]:
     """What both sides must agree on before a rollout crosses: this protocol, the same bundle and the same learning."""
     settings = yaml.safe_load(configuration.dump(config))

@@ -195,22 +195,22 @@ def serving(
     """A learner at work in a thread of this process, and what it says."""
     bundle, said = OfflineBundle.load(config.bundle, config.task), []
     listener, who = link.listen("127.0.0.1", 0), protocol.identity(config, bundle)
-    server = LearnerServer(learner_of(config, bundle), listener, KEY, who, actors, patience_s, 30.0, said.append)
+    server = LearnerServer(learner_of(config, bundle), listener, KEY, who, patience_s, 30.0, said.append)
     server.address = listener.getsockname()
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:
         yield server, said
     finally:
-        server._events.put((None, "stop", {}))
+        server.stop()
         thread.join(10)
 
 
-def hello(server: LearnerServer, config: OnlineConfig, actor: int = 0, **changes: object) -> tuple[Channel, str, dict]:
+def hello(server: LearnerServer, config: OnlineConfig, **changes: object) -> tuple[Channel, str, dict]:
     """Introduce an actor; the channel and the answer."""
     channel = link.connect(*server.address, KEY)
     identity = {**protocol.identity(config, OfflineBundle.load(config.bundle, config.task)), **changes}
-    channel.send(wire.encode("hello", {"actor": actor, "identity": identity}))
+    channel.send(wire.encode("hello", {"identity": identity}))
     return channel, *wire.decode(channel.receive(10))
 
 
@@ -253,7 +253,6 @@ def test_an_actor_of_another_run_is_told_what_differs(config):
         assert hello(server, config, bundle="f00")[1:][0] == "refused"
         assert "bundle f00 there" in said[-1]
         assert hello(server, config, protocol=0)[1] == "refused"
-        assert hello(server, config, actor=1)[1] == "refused"  # it was told to expect one
         assert hello(server, replace(config, steps=9, out=Path("elsewhere"), evaluate_every=7))[1] == "welcome"
 
 
@@ -292,22 +291,23 @@ def test_a_learner_that_nobody_comes_to_ends_and_says_so(config):
         until(lambda: any("no actor came" in line for line in said))
 
 
-def test_two_actors_are_learned_from_as_if_they_were_one_with_all_environments(config):
-    parts = [rollout_of(config, 3, seed) for seed in (1, 2)]
-    alone = learner_of(config, OfflineBundle.load(config.bundle))
-    expected, _ = alone.learn(Rollout.joined(parts, dim=1), 0.5)
-    with serving(config, actors=2) as (server, _):
-        (one, _, _), (two, _, _) = hello(server, config, 0), hello(server, config, 1)
-        one.send(wire.encode("begin", {"state": learner_of(config, OfflineBundle.load(config.bundle)).state_dict()}))
-        assert answer(two)[1]["number"] == 0
-        two.send(protocol.rollout_message(Handover(1, parts[1], 0.5)))
-        one.send(protocol.rollout_message(Handover(1, parts[0], 0.5)))
-        (kind, update), (other, snapshot) = answer(one), answer(two)
-    assert (kind, other) == ("update", "snapshot")
-    assert update["losses"] == expected
-    for name, tensor in alone.ppo.policy.state_dict().items():
-        assert torch.equal(update["state"]["policy"][name], tensor)
-        assert torch.equal(snapshot["policy"][name], tensor)
+def test_what_comes_back_is_the_learners_whole_state_after_that_rollout_whatever_order_they_came_in(config):
+    rollouts = [rollout_of(config, 4, seed) for seed in (1, 2)]
+    here = learner_of(config, OfflineBundle.load(config.bundle))
+    begin = wire.encode("begin", {"state": here.state_dict()})
+    with serving(config) as (server, _):
+        channel, _, _ = hello(server, config)
+        channel.send(begin)
+        for number in (2, 1):
+            channel.send(protocol.rollout_message(Handover(number, rollouts[number - 1], 0.1 * number)))
+        for number in (1, 2):
+            expected, _ = here.learn(rollouts[number - 1], 0.1 * number)
+            kind, update = answer(channel)
+            assert (kind, update["number"], update["losses"]) == ("update", number, expected)
+            assert wire.encode("state", update["state"]) == wire.encode("state", here.state_dict())
+        channel.send(begin)  # again from the start: what was learned is forgotten
+        channel.send(protocol.rollout_message(Handover(1, rollouts[0], 0.1)))
+        assert answer(channel)[1]["number"] == 1
 
 
 def test_a_learner_that_somebody_else_started_serves_a_whole_run_and_stays(config, tmp_path):
