@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +75,13 @@ def served(*folders: Path, cache: Path) -> Iterator[str]:
         yield found[1]
     finally:
         process.send_signal(signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        finally:
-            process.kill()
-            process.stdout.close()
+        process.kill()
+        process.stdout.close()
 
 
-def wait_for(driver: Any, script: str, limit_s: float = 30.0) -> Any:
+def wait_for(driver: Any, script: str, limit_s: float = 60.0) -> Any:
     """What the JavaScript expression gives as soon as it gives something; raises TimeoutError."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
@@ -106,7 +105,7 @@ def run_cells(driver: Any, run: Path) -> list[str]:
     return list(driver.execute_script(f"return {cells}"))
 
 
-def retry(look: Callable[[], Any], limit_s: float = 30.0) -> Any:
+def retry(look: Callable[[], Any], limit_s: float = 60.0) -> Any:
     """The first true value of ``look``, asked again and again; raises TimeoutError."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:

@@ -96,8 +96,7 @@ def _server(follower: Follower, title: str, only_loopback: bool) -> Any:
         gzip_middleware_factory=None, show_welcome_message=False, reconnect_timeout=PATIENCE_S,
     )   # fmt: skip
     if only_loopback:   # a page from elsewhere must not reach this one through a name that points here
-        names = ["127.0.0.1", "localhost", "["]   # the last is what Starlette makes of [::1]:8080
-        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=2))
 
 

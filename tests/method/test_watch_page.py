@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,17 @@ def test_the_page_fits_its_window_and_needs_nothing_from_elsewhere(
         assert asked
         assert [name for name in asked if not name.startswith((address, "data:"))] == []
         assert driver.get_log("browser") == []
+
+
+def test_only_names_of_this_machine_are_answered(tmp_path: Path, cache: Path) -> None:
+    """A page from elsewhere could otherwise read this one through a name that it lets point here."""
+    with served(make_run(tmp_path, "farl", 0), cache=cache) as address:
+        port = int(address.rpartition(":")[2])
+        for host, status in (("127.0.0.1", 200), (f"localhost:{port}", 200), ("elsewhere.example", 400)):
+            connection = HTTPConnection("127.0.0.1", port, timeout=30)
+            connection.request("GET", "/", headers={"Host": host})
+            assert connection.getresponse().status == status
+            connection.close()
 
 
 def test_a_study_without_runs_waits_for_the_first(driver: Any, tmp_path: Path, cache: Path) -> None:
