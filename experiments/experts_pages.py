@@ -54,7 +54,8 @@ def short_id(one: Measured) -> str:
 
 def everything(found: list[Measured]) -> str:
     """All tasks, all rows."""
-    versions = ", ".join(f"{name} {number}" for name, number in found[0]["versions"].items())
+    known = {name: number for one in found for name, number in one["versions"].items()}
+    versions = ", ".join(f"{name} {number}" for name, number in known.items())
     lines = ["# Scripted experts", "", "`OMP_NUM_THREADS=1 python -m experiments.experts_table`", "", versions, ""]
     for one in found:
         lines += [f"## {one['task']}", "", *_rates(one["rows"]), "", *_recoveries([one]), ""]
@@ -76,7 +77,11 @@ def tables(ids: list[Measured]) -> list[str]:
         for kind in ("task", "pusher", "failure", "random"):
             lines.append(f"| {short_id(one)} | {kind} | {_cells(one['rows'][f'{kind}, noise 0'])} |")
     columns = [(one, kind) for kind in ("task", "pusher") for one in ids]
-    lines += ["", "Episodes with a failure, and with success, under exploration noise (white, or OU with correlation 0.9):", ""]
+    lines += [
+        "",
+        "Episodes with a failure, and with success, under exploration noise (white, or OU with correlation 0.9):",
+        "",
+    ]
     heads = [f"{kind}, {short_id(one)}" for one, kind in columns]
     lines += [f"| noise | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]
     for noise in (name.partition(", noise ")[2] for name in ids[0]["rows"] if name.startswith("task, noise ")):
@@ -88,13 +93,15 @@ def tables(ids: list[Measured]) -> list[str]:
 
 def _cells(row: Row) -> str:
     shares = " | ".join(f"{row[key]:.3f}" for key in ("success", "failure", "safe_success", "tipped"))
-    steps = " | ".join("-" if row[key] is None else f"{row[key]:.0f}" for key in ("steps_to_success", "steps_to_failure"))
+    steps = " | ".join(
+        "-" if row[key] is None else f"{row[key]:.0f}" for key in ("steps_to_success", "steps_to_failure")
+    )
     return f"{row['episodes']} | {shares} | {row['return']:.0f} | {steps}"
 
 
 def _rates(rows: dict[str, Row]) -> list[str]:
     lines = [
-        f"Noise is white, or OU (correlation 0.9), on all four actions; tipped: |cos| of its axis below {TIPPED}; median steps.",
+        f"Noise is white, or OU (correlation 0.9), on all actions; tipped: |cos| of its axis below {TIPPED}; median steps.",
         "",
         f"| expert | episodes {SHARES}",
         "|---|---|---|---|---|---|---|---|---|",
@@ -103,9 +110,10 @@ def _rates(rows: dict[str, Row]) -> list[str]:
 
 
 def _recoveries(ids: list[Measured]) -> list[str]:
+    plans = 27 if "/Franka" in ids[0]["task"] else 162
     lines = [
         "Recovery, taking over some agent steps before a failure of pushers and failure seekers: share without a violation after "
-        "that. Beyond help: none of 162 plans avoids the failure either.",
+        f"that. Beyond help: none of {plans} plans avoids the failure either.",
         "",
         "| id | steps before | states | saved | of those not beyond help | lost, not beyond it | beyond help | by standing still |",
         "|---|---|---|---|---|---|---|---|",
@@ -118,5 +126,7 @@ def _recoveries(ids: list[Measured]) -> list[str]:
             count, saved, beyond = row["states"], row["saved"], row["lost_by_physics"]
             shares = f"{saved / count:.1%} | {saved / max(count - beyond, 1):.1%}"
             still = f"{row['saved_by_holding'] / count:.1%}"
-            lines.append(f"| {short_id(one)} | {lead} | {count} | {shares} | {row['lost_but_savable']} | {beyond} | {still} |")
+            lines.append(
+                f"| {short_id(one)} | {lead} | {count} | {shares} | {row['lost_but_savable']} | {beyond} | {still} |"
+            )
     return lines

@@ -51,13 +51,13 @@ def rate(ended: list[Ended]) -> Row:
     }
 
 
-def recovery(task: str, rows: dict[str, Row], lead: int) -> Row:
-    """What recovery and standing still save of 200 states ``lead`` agent steps before a failure."""
+def recovery(task: str, rows: dict[str, Row], lead: int, share: float) -> Row:
+    """What recovery and standing still save of 200 states, or a share of them, ``lead`` agent steps before a failure."""
     states = []
     for number, (kind, noise, count) in enumerate(SOURCES):
         fails = rows[f"pusher, noise {noise}"]["failure"] if kind == "pusher" else 1.0
         source = kind if fails >= PUSHERS_NEED else "failure"
-        states += before_failures(task, source, noise, count, lead, seed=100_000 * (number + 1))
+        states += before_failures(task, source, noise, round(share * count), lead, seed=100_000 * (number + 1))
     saved = saved_by(task, states, "recovery")
     lost = [state for state, safe in zip(states, saved, strict=True) if not safe]
     possible = int(savable(task, lost).sum()) if lost else 0
@@ -70,23 +70,28 @@ def recovery(task: str, rows: dict[str, Row], lead: int) -> Row:
     }
 
 
-def measurements(task: str, rows: dict[str, Row]) -> Iterator[tuple[str, Any]]:
-    """Every measurement of a task: its name and how to make it."""
-    for kind, count in EPISODES.items():
+def measurements(task: str, rows: dict[str, Row], share: float) -> Iterator[tuple[str, Any]]:
+    """Every measurement of a task: its name and how to make it, from that share of the usual episodes."""
+    for kind, usual in EPISODES.items():
+        count = round(share * usual)
         yield f"{kind}, noise 0", lambda kind=kind, count=count: rate(episodes(task, kind, Noise(0.0), count))
     for kind in ("task", "pusher"):
         for noise in NOISES:
-            yield f"{kind}, noise {noise}", lambda k=kind, n=noise: rate(episodes(task, k, n, NOISY_EPISODES))
+            yield (
+                f"{kind}, noise {noise}",
+                lambda k=kind, n=noise: rate(episodes(task, k, n, round(share * NOISY_EPISODES))),
+            )
     for lead in LEADS:
-        yield f"recovery, lead {lead}", lambda lead=lead: recovery(task, rows, lead)
+        yield f"recovery, lead {lead}", lambda lead=lead: recovery(task, rows, lead, share)
 
 
-def measure(task: str, fresh: bool) -> None:
+def measure(task: str, fresh: bool, share: float) -> None:
     """Make what is missing of a task's rows."""
     path = FOLDER / f"{task.partition('/')[2]}.json"
     rows: dict[str, Row] = {} if fresh or not path.exists() else json.loads(path.read_text())["rows"]
-    versions = {name: version(name) for name in ("mujoco", "metaworld", "gymnasium", "numpy")}
-    for name, make in measurements(task, rows):
+    models = "robosuite" if task in failurebench.FRANKA else "metaworld"
+    versions = {name: version(name) for name in ("mujoco", models, "gymnasium", "numpy")}
+    for name, make in measurements(task, rows, share):
         if name not in rows:
             rows[name] = make()
             print(f"{task}: {name}: {rows[name]}", flush=True)
@@ -101,14 +106,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="TASK", help="such as BoundedPush-v0 (default: all)")
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of episodes, for a coarser table")
     arguments = parser.parse_args()
-    names = {task.partition("/")[2]: task for task in failurebench.TASKS}
+    names = {task.partition("/")[2]: task for task in (*failurebench.TASKS, *failurebench.FRANKA)}
     unknown = [task for task in arguments.tasks if task not in names]
     if unknown:
         print(f"experts_table: unknown task {unknown[0]!r}; the choices are {', '.join(names)}", file=sys.stderr)
         return 2
     for task in arguments.tasks or names:
-        measure(names[task], arguments.fresh)
+        measure(names[task], arguments.fresh, arguments.share)
     for path in write_pages(FOLDER):
         print(path)
     return 0

@@ -17,7 +17,7 @@ from typing import Any
 
 import gymnasium
 
-from failurebench import TASKS
+from failurebench import FRANKA, TASKS
 from failurebench.env import FailureEnv
 from failurebench.policies import Env, Refused, make_policy
 from failurebench.references import PATH, POLICIES, constants, load_references
@@ -34,6 +34,8 @@ EPISODES = 100
 SAME_TASK = ("constants", "starts")
 """what must agree for a score's constants to apply"""
 
+IDS = {**TASKS, **FRANKA}
+
 Tell = Callable[[str, int, int], None]
 
 
@@ -49,7 +51,7 @@ def evaluate(
     """Evaluate a policy; the same arguments and versions give the same result, number for number.
 
     Args:
-        task: an id from ``failurebench.TASKS``.
+        task: an id from ``failurebench.TASKS`` or ``failurebench.FRANKA``.
         policy: as ``failurebench.policies.make_policy`` takes it.
         options: keyword arguments of the environment, without ``stop_on_success``.
         episodes: how many; results are comparable between equal numbers, and 100 is the published one.
@@ -76,7 +78,7 @@ def evaluate(
         "starts": starts_hash(unwrapped, range(FIRST_SEED, FIRST_SEED + EPISODES)),
         "protocol": protocol,
         "agent_step_s": protocol["action_repeat"] / unwrapped.interface.steps_per_s,
-        "versions": installed_versions(),
+        "versions": installed_versions(unwrapped.interface.models),
         "model": model_hash(unwrapped.model),
         "until_success": asdict(summarise(outcomes)),
         "full_length": None,
@@ -96,9 +98,9 @@ def evaluate(
 
 def _question(task: str, policy: str, options: dict[str, Any], episodes: int) -> dict[str, Any]:
     task = task.removeprefix("failurebench:")
-    if task not in TASKS:
-        near = difflib.get_close_matches(task, TASKS, 1, 0.0)
-        raise Refused(f"unknown task {task!r}; did you mean {near[0]}? The choices are {', '.join(TASKS)}")
+    if task not in IDS:
+        near = difflib.get_close_matches(task, IDS, 1, 0.0)
+        raise Refused(f"unknown task {task!r}; did you mean {near[0]}? The choices are {', '.join(IDS)}")
     for key in ("stop_on_success", "render_mode"):
         if key in options:
             raise Refused(
@@ -156,7 +158,7 @@ def make_references(tasks: Sequence[str], path: Path, tell: Tell) -> None:
         about = {key: results["expert"][key] for key in (*SAME_TASK, "model", "versions", "seeds")}
         references[task] = {**{name: constants(result) for name, result in results.items()}, **about}
         # After each, so that an interrupted measurement keeps what it has.
-        write_json(path, {one: references[one] for one in TASKS if one in references})
+        write_json(path, {one: references[one] for one in IDS if one in references})
 
 
 class Progress:
@@ -195,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m failurebench.evaluate", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--task", metavar="ID", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument("--task", metavar="ID", help=f"one of {', '.join(IDS)}")
     parser.add_argument(
         "--policy",
         metavar="NAME",
@@ -228,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, progress = _parser().parse_args(argv), Progress()
     try:
         if arguments.make_references:
-            tasks = [_question(arguments.task, "", {}, 1)["task"]] if arguments.task else list(TASKS)
+            tasks = [_question(arguments.task, "", {}, 1)["task"]] if arguments.task else list(IDS)
             make_references(tasks, arguments.out or PATH, progress)
             progress.clear()
             print(f"constants of {len(tasks)} tasks: {arguments.out or PATH}")

@@ -46,6 +46,8 @@ class Interface:
     """observation indices of positions in metres, by what is there"""
 
     view: View = CORNER
+    models: str = "metaworld"
+    """the distribution that the scene's models come with"""
 
 
 def sawyer_interface() -> Interface:

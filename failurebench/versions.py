@@ -28,9 +28,9 @@ def warn_of_other_mujoco(installed: str) -> None:
         )
 
 
-def installed_versions() -> dict[str, str]:
-    """What decides a number, by distribution."""
-    names = {"failurebench": "failure-aware-rl", "mujoco": "mujoco", "metaworld": "metaworld"}
+def installed_versions(models: str = "metaworld") -> dict[str, str]:
+    """What decides a number, by distribution; ``models`` is the one that a task's models come with."""
+    names = {"failurebench": "failure-aware-rl", "mujoco": "mujoco", models: models}
     names |= {"gymnasium": "gymnasium", "numpy": "numpy"}
     return {name: version(distribution) for name, distribution in names.items()}
 

@@ -264,7 +264,7 @@ def _tasks() -> dict[str, str]:
     import failurebench
 
     tasks = {}
-    for name, entry in failurebench.TASKS.items():
+    for name, entry in {**failurebench.TASKS, **failurebench.FRANKA}.items():
         module, _, task = entry.task.partition(":")
         about = getattr(importlib.import_module(module), task).__doc__ or ""
         tasks[f"failurebench:{name}"] = about.strip().partition("\n")[0]

@@ -32,6 +32,7 @@ def franka_interface(task: Any) -> Interface:
         CONTROL_HZ,
         tracked,
         View(CAMERA, hangs=False),
+        "robosuite",
     )
 
 
