@@ -67,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
         near = difflib.get_close_matches(verb, _VERBS, n=1, cutoff=0.6)
         hint = f"perhaps you meant `farl {near[0]}`" if near else f"the verbs are {', '.join(_VERBS)}"
         raise UserError(f"unknown verb '{verb}'; {hint}")
-    if verb not in ("doctor", "report"):
+    if verb not in ("doctor", "report", "watch"):
         _check_rendering_choice()
     _, run = _VERBS[verb]
     return run(rest)
