@@ -141,12 +141,11 @@ def back_off(seen: Seen, z: float) -> Action:
     return np.clip(np.array([dx / distance, dy / distance, 10.0 * (z - seen.hand[2]), CLOSED], np.float32), -1.0, 1.0)
 
 
-def inside(seen: Seen, margin: float) -> Vec2:
-    """The point nearest to the puck that is ``margin`` inside the boundary, or the middle if that is too narrow."""
+def inside(seen: Seen, margin: float, place: tuple[float, float, float] | None = None) -> Vec2:
+    """The point nearest to ``place``, or to the object, that is ``margin`` inside the boundary; its middle if it is too narrow."""
     x_low, x_high, y_low, y_high = seen.hazard[:4]
-    return _clamp(seen.object[0], x_low + margin, x_high - margin), _clamp(
-        seen.object[1], y_low + margin, y_high - margin
-    )
+    x, y, _ = seen.object if place is None else place
+    return _clamp(x, x_low + margin, x_high - margin), _clamp(y, y_low + margin, y_high - margin)
 
 
 def _clamp(value: float, low: float, high: float) -> float:

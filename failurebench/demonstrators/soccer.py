@@ -188,7 +188,7 @@ class TrapBall(Expert):
 
         Where to is a matter of the hand, and how high of the table: a hand that follows the ball it holds drags it along for ever.
         """
-        x, y = inside(seen._replace(object=seen.hand), self.inner_margin_m)
+        x, y = inside(seen, self.inner_margin_m, seen.hand)
         z = BALL_RADIUS_M + CARRY_HEIGHT_M
         if math.dist(seen.hand, (x, y, z)) < PUT_DOWN_M:
             return np.array([0.0, 0.0, 0.0, OPEN], np.float32)

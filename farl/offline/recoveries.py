@@ -46,13 +46,13 @@ class RecoveriesConfig:
     """std of the noise on the script's actions, and on those of its clone"""
     safe_margin: float = 0.02
     """metres of margin a recovery of the script must end with to be kept"""
-    rounds: int = 3
+    rounds: int = 6
     """times a clone of all recoveries so far acts and the script shows what it would have done instead (DAgger)"""
     round_episodes: int = 256
     """episodes of each round"""
-    round_steps: int = 60
+    round_steps: int = 100
     """agent steps of each: more than of the script's, because the gate may let recovery act for long"""
-    interruptions: float = 0.0
+    interruptions: float = 0.05
     """chance per agent step of a round that the task policy takes over for a while, as behind a gate that hands back"""
     bc: BCConfig = field(default_factory=BCConfig)
     """the clone of each round; the bundle's own recovery policy is cloned anew"""

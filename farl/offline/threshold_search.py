@@ -1,4 +1,4 @@
-"""The threshold tried out: of those that keep the promise, the one under which the task policy does best in closed loop."""
+"""The threshold tried out: the one under which the task policy does best in closed loop."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ GATES = {"paper": memoryless(GateConfig())}
 
 @dataclass(frozen=True)
 class ThresholdSearchConfig:
-    """How thresholds below the calibrated one are tried out in simulation."""
+    """How thresholds beside the calibrated one are tried out in simulation."""
 
     episodes: int = 96
     """episodes of the exploring task policy for each; 0 keeps the calibrated threshold"""
     num_envs: int = 32
-    quantiles: tuple[float, ...] = (0.95, 0.9, 0.85, 0.8, 0.7)
-    """quantiles of the risk of safe steps that are tried, where they lie below the calibrated threshold"""
+    quantiles: tuple[float, ...] = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7)
+    """quantiles of the risk of safe steps that are tried beside the calibrated threshold"""
     success_weight: float = 0.5
-    """failures that a success fewer than without a gate counts as much as"""
+    """what losing every success weighs, where having every failure weighs 1"""
 
     def __post_init__(self) -> None:
         if self.episodes < 0 or self.num_envs < 1:
@@ -50,11 +50,11 @@ class ThresholdSearchConfig:
 
 
 def search_thresholds(bundle: OfflineBundle, config: ThresholdSearchConfig, progress: Progress) -> None:
-    """Lower the threshold of every critic of the bundle, in place, where that pays; nothing happens without a simulator.
+    """Move the threshold of every critic of the bundle, in place, to where it pays; nothing happens without a simulator.
 
     A threshold from held-out episodes knows what a missed failure is, not what recovery makes of a warning: a ball has to be
-    stopped long before it is lost, and a gate that always acts stops the task. Only thresholds up to the calibrated one are
-    tried, so the promised miss rate holds for the one that is chosen.
+    stopped long before it is lost, and a gate that always acts stops the task. What is chosen promises no miss rate; a run
+    that asks for one (``gate.miss_rate``) has its threshold from the conformal bound instead.
     """
     if not config.episodes or bundle.calibration is None:
         return
@@ -70,14 +70,17 @@ def search_thresholds(bundle: OfflineBundle, config: ThresholdSearchConfig, prog
 
 
 def best(trials: Sequence[Trial], success_weight: float) -> Trial:
-    """The gated trial with the fewest failures, counting lost successes as failures; the first trial is without a gate.
+    """The gated trial with the fewest failures and lost successes, each as a share of those of the first, without a gate.
 
-    Of equals the one that acts least.
+    Shares, because a policy that rarely succeeds yet has few successes to lose, and all of its learning. Of equals the one that
+    acts least.
     """
     free, *gated = trials
 
     def cost(trial: Trial) -> float:
-        return trial.failures + success_weight * max(0.0, free.successes - trial.successes)
+        failures = trial.failures / free.failures if free.failures else trial.failures
+        kept = trial.successes / free.successes if free.successes else 1.0
+        return failures + success_weight * max(0.0, 1.0 - kept)
 
     return min(gated, key=lambda trial: (cost(trial), -(trial.threshold or 0.0)))
 
@@ -92,9 +95,8 @@ def _chosen(
     progress: Progress,
 ) -> Calibration:
     grid = calibration.safe_quantiles
-    lower = {grid[round(q * (len(grid) - 1))] for q in config.quantiles} if grid else set()
-    lower = {t for t in lower if MIN_THRESHOLD < t < calibration.threshold}
-    thresholds = [None, calibration.threshold, *sorted(lower, reverse=True)]
+    tried = {grid[round(q * (len(grid) - 1))] for q in config.quantiles} if grid else set()
+    thresholds = [None, *sorted({calibration.threshold, *(t for t in tried if t > MIN_THRESHOLD)}, reverse=True)]
     progress.stage("thresholds in closed loop", len(thresholds))
     trials: list[Trial] = []
     for threshold in thresholds:

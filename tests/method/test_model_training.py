@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from farl.algorithms.latent_model_training import LatentModelConfig, _td_target, model_losses
-from farl.algorithms.state_model_training import StateModelConfig, rollout_loss, train_state_model
+from farl.algorithms.state_model_training import StateModelConfig, Units, rollout_loss, train_state_model
 from farl.data.batches import WindowSampler, transitions
 from farl.data.episode_store import read_episodes
 from farl.networks.latent_model import LatentModel
@@ -35,6 +35,26 @@ def normalizer(episodes):
 LOGIT = 2.0
 
 
+def units(normalizer: Normalizer) -> Units:
+    """Of a world whose every dimension moves by as much as it varies."""
+    x = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0))
+    return Units(normalizer, torch.zeros_like(x), x)
+
+
+def test_an_error_of_a_velocity_counts_in_velocities():
+    """A frame and the one before it: alike to a hundredth, and the difference is what matters."""
+    generator = torch.Generator().manual_seed(0)
+    place, speed = torch.randn(4000, generator=generator), 0.05 * torch.randn(4000, generator=generator)
+    obs = torch.stack([place, place - speed], dim=1)
+    normalizer = Normalizer(2)
+    normalizer.fit(obs)
+    x, x_next = normalizer(obs), normalizer(obs + torch.stack([speed, speed], dim=1))
+    loss = Units(normalizer, x, x_next).loss
+    together, apart = torch.tensor([0.05, 0.05]), torch.tensor([0.05, -0.05])   # the place is wrong, the speed is wrong
+    assert loss(apart) > 2 * loss(together)
+    assert loss(torch.zeros(3, 2)).tolist() == [0.0, 0.0, 0.0]
+
+
 def surely(model: StateModel | LatentModel) -> None:
     """Let every failure head answer the same logit whatever it sees: then its loss is known."""
     with torch.no_grad():
@@ -49,7 +69,7 @@ def losses(request, normalizer):
     if request.param == "state":
         model = StateModel(normalizer, 2, hidden=(16,))
         surely(model)
-        return lambda windows: rollout_loss(model, normalizer, windows, torch.ones(6), pos_weight=1.0)
+        return lambda windows: rollout_loss(model, normalizer, windows, units(normalizer), pos_weight=1.0)
     latent, config = LatentModel(normalizer, 2, latent=16, width=16), LatentModelConfig(horizon=LENGTH)
     surely(latent)
     target = copy.deepcopy(latent.value_heads)
@@ -100,7 +120,7 @@ def test_the_latent_models_value_counts_a_success_as_held(normalizer, windows):
 def test_the_state_models_failure_heads_do_not_steer_its_dynamics(normalizer, windows):
     """Otherwise it would imagine whatever is easiest to call safe."""
     model = StateModel(normalizer, 2, hidden=(16,))
-    rollout_loss(model, normalizer, windows, torch.ones(6), 1.0)["failure"].backward()
+    rollout_loss(model, normalizer, windows, units(normalizer), 1.0)["failure"].backward()
     assert all(p.grad.abs().max() > 0 for p in model.failure.parameters())
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.residual.parameters())
 
@@ -109,12 +129,12 @@ def test_training_lowers_the_state_models_losses(normalizer, episodes, generator
     torch.manual_seed(0)
     model = StateModel(normalizer, 2, hidden=(32,))
     sampler, data = WindowSampler(episodes, LENGTH, 0.1), transitions(episodes, 0.1)
-    change = (normalizer(data.next_obs) - normalizer(data.obs)).square().mean(0).sqrt().clamp_min(1e-2)
+    counted_in = Units(normalizer, normalizer(data.obs), normalizer(data.next_obs))
     drawn = sampler.sample(512, torch.Generator().manual_seed(9))
 
     def now() -> dict[str, float]:
         with torch.no_grad():
-            return {k: v.item() for k, v in rollout_loss(model, normalizer, drawn, change, 1.0).items()}
+            return {k: v.item() for k, v in rollout_loss(model, normalizer, drawn, counted_in, 1.0).items()}
 
     before = now()
     config = StateModelConfig(updates=80, batch=48, lr=3e-3, horizon=LENGTH)

@@ -1,4 +1,4 @@
-"""The threshold tried out in closed loop: what is chosen, and that the promise still holds for it."""
+"""The threshold tried out in closed loop: what is chosen."""
 
 from __future__ import annotations
 
@@ -18,14 +18,19 @@ FREE = Trial(None, failures=0.40, successes=0.60, gated=0.0)
 @pytest.mark.parametrize(
     ("weight", "chosen"),
     [
-        (0.5, 0.3),  # 0.20 + 0, 0.05 + 0.5 * 0.10, 0.00 + 0.5 * 0.50
+        (0.5, 0.3),  # 0.500 + 0, 0.125 + 0.5 * 0.167, 0.000 + 0.5 * 0.833
         (0.0, 0.1),  # failures are all that counts
-        (3.0, 0.6),  # 0.20, 0.35, 1.50
+        (3.0, 0.6),  # 0.500, 0.625, 2.500
     ],
 )
 def test_failures_are_weighed_against_lost_successes(weight, chosen):
     trials = [FREE, Trial(0.6, 0.20, 0.65, 0.1), Trial(0.3, 0.05, 0.50, 0.3), Trial(0.1, 0.00, 0.10, 0.9)]
     assert best(trials, weight).threshold == chosen
+
+
+def test_a_policy_that_rarely_succeeds_is_not_stopped_for_the_sake_of_its_few_successes():
+    free = Trial(None, failures=0.20, successes=0.20, gated=0.0)
+    assert best([free, Trial(0.6, 0.07, 0.17, 0.02), Trial(0.3, 0.02, 0.01, 0.05)], 0.5).threshold == 0.6
 
 
 def test_of_equally_good_thresholds_the_gate_that_acts_least_is_chosen():
@@ -36,17 +41,17 @@ def test_of_equally_good_thresholds_the_gate_that_acts_least_is_chosen():
 def searched(made, tmp_path_factory):
     bundle = OfflineBundle.load(made / "bundle")
     before = bundle.calibration
-    config = ThresholdSearchConfig(episodes=48, num_envs=16, quantiles=(0.95, 0.8, 0.5, 0.0))
+    config = ThresholdSearchConfig(episodes=48, num_envs=16, quantiles=(0.99, 0.95, 0.8, 0.5, 0.0))
     search_thresholds(bundle, config, Progress(tmp_path_factory.mktemp("search"), "search"))
     return before, bundle
 
 
-def test_what_is_chosen_fails_least_of_what_was_tried_and_never_less_safe_than_promised(searched):
+def test_what_is_chosen_fails_least_of_what_was_tried_on_both_sides_of_the_calibrated_one(searched):
     before, bundle = searched
     free, *gated = bundle.calibration.trials
     assert free.threshold is None
     assert free.gated == 0.0
-    assert gated[0].threshold == before.threshold  # the calibrated one is always among them
+    assert min(t.threshold for t in gated) < before.threshold < max(t.threshold for t in gated)
     assert free.failures > 0.1  # otherwise nothing is compared here
     chosen = next(trial for trial in gated if trial.threshold == bundle.calibration.threshold)
     assert chosen == best(bundle.calibration.trials, 0.5)
@@ -54,7 +59,7 @@ def test_what_is_chosen_fails_least_of_what_was_tried_and_never_less_safe_than_p
     for calibration in (bundle.calibration, *bundle.calibrations.values()):
         kept = [trial.threshold for trial in calibration.trials[1:]]
         assert kept == sorted(kept, reverse=True)
-        assert calibration.threshold <= kept[0]
+        assert calibration.threshold in kept
 
 
 def test_a_trial_survives_the_disk(searched, tmp_path):
