@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -196,7 +197,7 @@ def flat(value: dict, prefix: str = "") -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory) -> Iterator[str]:
+def nodes(tmp_path_factory) -> Iterator[Any]:
     """A cluster of two nodes: a head that runs no jobs, and a worker whose temporary folder is its own."""
     pytest.importorskip("ray")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -206,10 +207,15 @@ def address(tmp_path_factory) -> Iterator[str]:
     memory = {"object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
     machine = tmp_path_factory.mktemp("machine")
-    cluster.add_node(num_cpus=2, env_vars={"TMPDIR": str(machine)}, **memory)
+    cluster.add_node(num_cpus=2, num_gpus=1, env_vars={"TMPDIR": str(machine)}, **memory)  # it only says it has one
     os.environ["MACHINE_OF_THE_TEST"] = str(machine)
-    yield cluster.address
+    yield cluster
     cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address(nodes) -> str:
+    return nodes.address
 
 
 @pytest.fixture(scope="module")
@@ -275,12 +281,56 @@ def test_a_job_whose_process_is_killed_is_continued_a_few_times_and_no_more(tmp_
     assert "given up after 3 tries" in work.job.log_tail()
 
 
+def test_jobs_that_ask_for_half_a_gpu_share_one(tmp_path, joined):
+    """Each waits until it has seen the other at work."""
+    meet = f"""
+    (pathlib.Path({str(tmp_path)!r}) / out.parent.name).touch()
+    other = pathlib.Path({str(tmp_path)!r}) / sys.argv[2]
+    while not other.exists():
+        time.sleep(0.05)
+    (out / "gpu").write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+    """
+    jobs = []
+    for name, other in (("a", "at-b"), ("b", "at-a")):
+        code = meet.replace("out.parent.name", repr(f"at-{name}"))
+        one = job(tmp_path, name, code)
+        script, file = one.command[2], one.command[3]
+        command = (*one.command[:2], script.replace("sys.argv[2]", repr(other)), file)
+        jobs.append(dataclasses.replace(one, command=command, wants_gpu=True))
+    works = run(jobs, RayPool(joined, RayConfig(cpus=0.5, gpus=0.5, collect_every_s=0.1)))
+    assert {work.status for work in works.values()} == {"finished"}
+    assert [(tmp_path / name / "gpu").read_text() for name in ("a", "b")] == ["0", "0"]
+
+
+def test_a_job_goes_on_elsewhere_when_its_machine_is_lost(tmp_path, nodes, joined):
+    code = """
+    tries = out / 'tries'
+    tries.open('a').write('x')
+    if tries.read_text() == 'x':
+        time.sleep(120)
+    """
+    memory, one = {"object_store_memory": 80 * 2**20}, job(tmp_path, "a", code)
+    big = [nodes.add_node(num_cpus=4, **memory)]
+
+    def lose(works: list[Work]) -> None:
+        """The only machine that is big enough, once what the job wrote there has arrived here."""
+        if len(big) == 1 and (one.folder / "tries").exists():
+            big.append(nodes.add_node(num_cpus=4, **memory))
+            nodes.remove_node(big[0], allow_graceful=False)
+
+    work = run([one], RayPool(joined, RayConfig(cpus=3, collect_every_s=0.1)), lose)["a"]
+    nodes.remove_node(big[1])
+    assert work.status == "finished"
+    assert (one.folder / "tries").read_text() == "xx", "what was collected from the lost machine was not sent on"
+    assert "it is continued elsewhere" in one.log.read_text()
+
+
 def test_jobs_that_no_node_could_ever_run_are_refused_with_what_nodes_have(tmp_path, joined):
-    with pytest.raises(UserError, match=r"asks for 64 CPUs and 0 GPUs.*2 CPUs, 0 GPUs"):
+    with pytest.raises(UserError, match=r"asks for 64 CPUs and 0 GPUs.*2 CPUs, 1 GPUs"):
         run([job(tmp_path, "a")], RayPool(joined, RayConfig(cpus=64)))
     hungry = dataclasses.replace(job(tmp_path, "b"), wants_gpu=True)
-    with pytest.raises(UserError, match=r"asks for 1 CPUs and 0.5 GPUs"):
-        run([hungry], RayPool(joined, RayConfig(gpus=0.5)))
+    with pytest.raises(UserError, match=r"asks for 1 CPUs and 2 GPUs"):
+        run([hungry], RayPool(joined, RayConfig(gpus=2)))
 
 
 def test_a_worker_that_does_not_see_the_files_it_should_share_is_refused(tmp_path, joined, monkeypatch):
