@@ -23,7 +23,7 @@ from method import cliff
 from method.test_async import GATED, gone, learner_pid
 
 
-def until(condition, timeout_s: float = 30.0) -> None:
+def until(condition, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -46,7 +46,7 @@ def killed(config: OnlineConfig, at_step: int) -> bytes:
 
     process = multiprocessing.get_context("fork").Process(target=act)
     process.start()
-    process.join(60)
+    process.join(120)
     assert process.exitcode == -signal.SIGKILL
     return (config.out / "episodes.jsonl").read_bytes()
 
@@ -166,11 +166,14 @@ def test_ctrl_c_stops_both_processes_and_the_run_continues(bundle_folder, tmp_pa
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "farl", "online", str(file)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, process_group=0)
-    metrics = config.out / "metrics.jsonl"
-    until(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= 5)  # some episodes have ended
-    pid = learner_pid(config.out)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to both
-    _, said = process.communicate(timeout=30)
+    try:
+        metrics = config.out / "metrics.jsonl"
+        until(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= 5)  # some episodes have ended
+        pid = learner_pid(config.out)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to both
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert b"continues" in said
     assert gone(pid)
