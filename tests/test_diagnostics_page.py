@@ -36,17 +36,16 @@ def age(run: Path) -> None:
     write_rows(run / "metrics.jsonl", [{k: v for k, v in row.items() if k != "reliability"} for row in metrics])
 
 
-def calibrate(study: Path, run: Path, threshold: float, **calibration: object) -> None:
+def calibrate(study: Path, run: Path, set_to: float, **calibration: object) -> None:
     """Give the run a threshold, and a bundle that was calibrated so."""
     bundle = study / "bundle"
     bundle.mkdir(exist_ok=True)
-    (bundle / "config.yaml").write_text(yaml.safe_dump({"calibration": calibration}))
     (bundle / "manifest.json").write_text(
-        json.dumps({"calibration": {"reliability": [[0.01, 0.02, 50], [0.3, 0.2, 9]]}})
+        json.dumps({"calibration": {"reliability": [[0.01, 0.02, 50], [0.3, 0.2, 9]], **calibration}})
     )
     config = yaml.safe_load((run / "config.yaml").read_text()) | {"bundle": str(bundle)}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    meta = json.loads((run / "meta.json").read_text()) | {"threshold": threshold}
+    meta = json.loads((run / "meta.json").read_text()) | {"threshold": set_to}
     (run / "meta.json").write_text(json.dumps(meta))
 
 
@@ -183,12 +182,18 @@ def test_a_miss_is_judged_by_the_threshold_of_its_time(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gate", "promised"),
-    [({}, 0.05), ({"miss_rate": 0.1}, 0.1), ({"threshold": 0.3}, None), ({"threshold": None}, 0.05)],
+    ("gate", "searched", "promised"),
+    [
+        ({}, 0.6, 0.05),
+        ({}, 0.8, None),  # tried in closed loop, above the bound: nothing is promised
+        ({"miss_rate": 0.1}, 0.8, 0.1),
+        ({"threshold": 0.3}, 0.6, None),
+        ({"threshold": None}, 0.6, 0.05),
+    ],
 )
-def test_what_was_promised_is_what_the_gate_was_set_for_else_the_bundle(gate, promised, tmp_path):
+def test_what_was_promised_is_what_the_gate_was_set_for_else_the_bundle(gate, searched, promised, tmp_path):
     study = make_study(tmp_path, ("farl",), (0,))
-    calibrate(study, farl(study), 0.6, miss_rate=0.05)
+    calibrate(study, farl(study), searched, miss_rate=0.05, threshold=searched, miss_bound=0.7)
     config = yaml.safe_load((farl(study) / "config.yaml").read_text()) | {"gate": gate}
     (farl(study) / "config.yaml").write_text(yaml.safe_dump(config))
     assert DiagnosedRun(find_runs(study)[0], Diagnosis()).promised == promised

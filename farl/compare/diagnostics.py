@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from farl.compare.records import Record, Run, read_json, read_yaml
+from farl.compare.records import Record, Run, read_json
 from farl.compare.summary import MethodSummary, gated_fraction
 from farl.diagnosis.causes import Part
 from farl.diagnosis.facts import has_gate, needed_lead
@@ -66,13 +67,12 @@ class DiagnosedRun:
 
     @cached_property
     def promised(self) -> float | None:
-        """The miss rate that the run's gate was set for, or its bundle calibrated for; None where it was promised none."""
-        gate = self.run.config.get("gate") or {}
+        """The miss rate that the run's gate was set for, or that its bundle's threshold keeps; None where none was promised."""
+        gate, calibration = self.run.config.get("gate") or {}, self.bundle.get("calibration") or {}
         if gate.get("miss_rate") is not None or gate.get("threshold") is not None:
             return gate.get("miss_rate")
-        config = read_yaml(Path(str(self.run.config.get("bundle", ""))) / "config.yaml")
-        rate = (config.get("calibration") or {}).get("miss_rate")
-        return None if rate is None else float(rate)
+        kept = calibration.get("threshold", math.inf) <= calibration.get("miss_bound", -math.inf)
+        return float(calibration["miss_rate"]) if kept else None
 
     def missed(self, rows: Iterable[Record]) -> tuple[int, int]:
         """Of these failures, those whose risk never rose above the threshold in time, and those that could have been told."""

@@ -234,7 +234,10 @@ def _recovery_checks(
 
 
 def _promise_check(bundle: OfflineBundle, fresh: Sequence[Episode]) -> Check:
-    """Promised against realised misses, on failures that had no part in the calibration, of the policy that will explore."""
+    """Promised against realised misses, on failures that had no part in the calibration, of the policy that will explore.
+
+    Judged at the miss bound where the threshold in use is higher: that one was tried in closed loop and promises nothing.
+    """
     c = bundle.calibration
     assert c is not None
     critic = model_critic(bundle, bundle.policy)
@@ -242,11 +245,9 @@ def _promise_check(bundle: OfflineBundle, fresh: Sequence[Episode]) -> Check:
     target = f"<= {100 * c.miss_rate:.0f} %"
     if not len(warned):
         return Check("missed failures, fresh", "not measured", target, None, "no failure was seen")
-    realised = missed(warned, c.threshold)
-    at_bound = f"{_percent(missed(warned, c.miss_bound))} at the miss bound"
-    return Check(
-        "missed failures, fresh", _percent(realised), target, realised <= c.miss_rate, f"{len(warned)} failures; {at_bound}"
-    )
+    realised = missed(warned, min(c.threshold, c.miss_bound))
+    detail = f"{len(warned)} failures; {_percent(missed(warned, c.threshold))} at the threshold in use"
+    return Check("missed failures, fresh", _percent(realised), target, realised <= c.miss_rate, detail)
 
 
 @dataclass
