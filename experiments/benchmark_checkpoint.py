@@ -20,12 +20,16 @@ import numpy as np
 
 from experiments.tables import markdown
 from farl import configuration
+from farl.environments import TaskConfig, make_vector, reset_where
 from farl.errors import UserError
 from farl.files import read_jsonl, write_bytes, write_text
 from farl.online import checkpoint
 from farl.online.run import OnlineConfig
+from farl.watchdog import Watchdog, WatchdogConfig
 
 REPEATS = 20
+NUM_ENVS, BLOCK, BLOCKS = 16, 20, 25
+"""of the watchdog's cost: environments, steps of all of them in a turn, turns; 20 steps are too few for an episode to end"""
 
 
 def share(run: Path) -> list[str]:
@@ -63,6 +67,28 @@ def parts(run: Path) -> list[str]:
     return [name, f"{len(content) / 2**20:.1f}", *(f"{ms:.1f}" for ms in (whole, hashed, unsynced, written, read))]
 
 
+def watched(task: TaskConfig) -> list[str]:
+    """A row: processor time of a step of all environments, with and without a watchdog, in turns within this process."""
+    watchdog = Watchdog(WatchdogConfig())
+    watchdog.start()
+    kinds = [make_vector(task, NUM_ENVS), make_vector(task, NUM_ENVS, watchdog)]
+    taken: list[list[float]] = [[], []]
+    everyone, rng = np.ones(NUM_ENVS, bool), np.random.default_rng(0)
+    for _ in range(BLOCKS):
+        actions = rng.uniform(-0.3, 0.3, (BLOCK, NUM_ENVS, *kinds[0].single_action_space.shape)).astype(np.float32)
+        for envs, seconds in zip(kinds, taken, strict=True):
+            reset_where(envs, everyone, list(range(NUM_ENVS)))
+            start = time.process_time()
+            for action in actions:
+                envs.step(action)
+            seconds.append((time.process_time() - start) / BLOCK)
+    watchdog.close()
+    without, with_one = (1e6 * float(np.median(seconds)) for seconds in taken)
+    ratio = np.array(taken[1]) / np.array(taken[0])
+    low, mid, high = np.quantile(ratio, [0.25, 0.5, 0.75])
+    return [task.name, f"{without:.0f}", f"{with_one:.0f}", f"{mid:.3f} ({low:.3f} to {high:.3f})"]
+
+
 def _milliseconds(work: Callable[[], object]) -> float:
     """Median wall-clock time."""
     taken = []
@@ -83,6 +109,7 @@ def page(runs: Sequence[Path]) -> str:
         "seconds between two",
         "share of the run's time",
     )
+    tasks = dict.fromkeys(configuration.read(OnlineConfig, run / "config.yaml").task.id for run in runs)
     steps = ("task", "MiB", "save", "its checksum", "write", "write and wait for the disk", "read and check")
     return "\n".join(
         [
@@ -96,6 +123,11 @@ def page(runs: Sequence[Path]) -> str:
             f"One checkpoint of each, {REPEATS} times over, median milliseconds:",
             "",
             markdown(steps, [parts(run) for run in runs]),
+            "",
+            f"The watchdog: microseconds of processor time for a step of {NUM_ENVS} environments, in turns of {BLOCK} steps",
+            "within one process, median of the turns and quartiles of their ratio:",
+            "",
+            markdown(("task", "without", "with", "ratio"), [watched(TaskConfig(task)) for task in tasks]),
             "",
         ]
     )
