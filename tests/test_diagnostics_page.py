@@ -40,6 +40,7 @@ def calibrate(study: Path, run: Path, set_to: float, **calibration: object) -> N
     """Give the run a threshold, and a bundle that was calibrated so."""
     bundle = study / "bundle"
     bundle.mkdir(exist_ok=True)
+    (bundle / "config.yaml").write_text(yaml.safe_dump({"calibration": calibration}))
     (bundle / "manifest.json").write_text(
         json.dumps({"calibration": {"reliability": [[0.01, 0.02, 50], [0.3, 0.2, 9]], **calibration}})
     )
