@@ -60,7 +60,7 @@ def without_figures(monkeypatch):
 @pytest.mark.usefixtures("without_figures")
 def test_the_table_counts_what_the_episodes_say(tmp_path):
     study = make_study(tmp_path, seeds=(0,))
-    calibrate(study, farl(study), 0.6, min_lead=4, miss_rate=0.05)
+    calibrate(study, farl(study), 0.6, min_lead=4, miss_rate=0.05, threshold=0.6, miss_bound=0.7)
     page, failures = Page(write_report(study)), failing(farl(study))
     causes = Counter(row["cause"] for row in failures)
     assert len(causes) == 3
