@@ -20,7 +20,7 @@ ADDRESS, LOG, KEY = "learner.json", "learner.log", "link.key"
 """what lies in a run's directory beside its results"""
 ATTEMPTS = 5
 """starts of a learner in a row that led to no update; after that something is wrong with more than one process"""
-START_S = 120.0
+START_S = 300.0
 """seconds that a learner may take to listen: mostly the import of PyTorch on a busy machine"""
 
 
