@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -299,3 +301,20 @@ def test_a_look_that_sees_nothing_leaves_the_last_estimate_and_lets_it_age():
                 assert look.object_velocity == pytest.approx((0.1, 0.0))  # also across steps that were missed
         last = look
     assert lost / 300 == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_tasks_page_has_its_fields_and_its_arguments(kind):
+    """Every number of the observation in its place, and every argument with its default."""
+    name = "franka" + "".join(f"_{c.lower()}" if c.isupper() else c for c in kind.name.removeprefix("Franka"))
+    page = (Path(__file__).parents[2] / "docs" / "tasks" / f"{name}.md").read_text(encoding="utf-8")
+    numbers = re.findall(r"^\| (\d+) \| ([\w ]+?)(?: \(.*\))? \| \S+ \|$", page, re.MULTILINE)
+    assert [field for _, field in numbers] == list(kind.fields)
+    assert [int(index) for index, _ in numbers] == list(range(len(kind.fields)))
+    arguments = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", page, re.MULTILINE))
+    for field in fields(kind):
+        assert arguments[field.name].strip("`").strip('"') == str(field.default), field.name
+    base = (Path(__file__).parents[2] / "docs" / "failurebench.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| \[`FailureBench/{kind.name}-v0`\]\(tasks/{name}\.md\) \| .*\(`(\w+)`\)", base, re.MULTILINE)
+    assert row is not None
+    assert row.group(1) == kind.failure_type
