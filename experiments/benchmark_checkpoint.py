@@ -1,19 +1,17 @@
-"""What saving costs a run: seconds spent on checkpoints against all seconds of the same runs.
+"""What being reliable costs: seconds spent on checkpoints against all seconds of the same run, and the watchdog.
 
     python -m experiments.benchmark_checkpoint RUN [RUN ...] [--out results/benchmark_checkpoint.md]
 
 The runs say it themselves (``checkpoint_s`` and ``wall_s`` of ``metrics.jsonl``): the ratio is within one run, so a busy machine
-slows both sides of it. Then one checkpoint of every run is read, restored and written again here, to see where the time goes.
+slows both sides of it. Beside it, in turns within this process, what a watchdog costs the steps of an environment.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +20,10 @@ from experiments.tables import markdown
 from farl import configuration
 from farl.environments import TaskConfig, make_vector, reset_where
 from farl.errors import UserError
-from farl.files import read_jsonl, write_bytes, write_text
-from farl.online import checkpoint
+from farl.files import read_jsonl, write_text
 from farl.online.run import OnlineConfig
 from farl.watchdog import Watchdog, WatchdogConfig
 
-REPEATS = 20
 NUM_ENVS, BLOCK, BLOCKS = 16, 20, 25
 """of the watchdog's cost: environments, steps of all of them in a turn, turns; 20 steps are too few for an episode to end"""
 
@@ -53,20 +49,6 @@ def share(run: Path) -> list[str]:
     ]
 
 
-def parts(run: Path) -> list[str]:
-    """A row: bytes of a checkpoint, and the processor and wall milliseconds of its steps."""
-    path = max((run / "checkpoints").glob("*.ckpt"))
-    state, content = checkpoint.load(path), path.read_bytes()
-    with tempfile.TemporaryDirectory(dir=run) as folder:
-        whole = _milliseconds(lambda: checkpoint.save(Path(folder), 1, state))
-        written = _milliseconds(lambda: write_bytes(Path(folder) / "content", content))
-        unsynced = _milliseconds(lambda: write_bytes(Path(folder) / "content", content, durable=False))
-    hashed = _milliseconds(lambda: hashlib.sha256(content).hexdigest())
-    read = _milliseconds(lambda: checkpoint.load(path))
-    name = configuration.read(OnlineConfig, run / "config.yaml").task.name
-    return [name, f"{len(content) / 2**20:.1f}", *(f"{ms:.1f}" for ms in (whole, hashed, unsynced, written, read))]
-
-
 def watched(task: TaskConfig) -> list[str]:
     """A row: processor time of a step of all environments, with and without a watchdog, in turns within this process."""
     watchdog = Watchdog(WatchdogConfig())
@@ -89,16 +71,6 @@ def watched(task: TaskConfig) -> list[str]:
     return [task.name, f"{without:.0f}", f"{with_one:.0f}", f"{mid:.3f} ({low:.3f} to {high:.3f})"]
 
 
-def _milliseconds(work: Callable[[], object]) -> float:
-    """Median wall-clock time."""
-    taken = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return 1000 * float(np.median(taken))
-
-
 def page(runs: Sequence[Path]) -> str:
     ratio = (
         "task",
@@ -110,7 +82,6 @@ def page(runs: Sequence[Path]) -> str:
         "share of the run's time",
     )
     tasks = dict.fromkeys(configuration.read(OnlineConfig, run / "config.yaml").task.id for run in runs)
-    steps = ("task", "MiB", "save", "its checksum", "write", "write and wait for the disk", "read and check")
     return "\n".join(
         [
             "# What checkpoints cost",
@@ -119,10 +90,6 @@ def page(runs: Sequence[Path]) -> str:
             "flushed to disk, the state of every part is gathered, serialised, hashed, written) over all of its seconds.",
             "",
             markdown(ratio, [share(run) for run in runs]),
-            "",
-            f"One checkpoint of each, {REPEATS} times over, median milliseconds:",
-            "",
-            markdown(steps, [parts(run) for run in runs]),
             "",
             f"The watchdog: microseconds of processor time for a step of {NUM_ENVS} environments, in turns of {BLOCK} steps",
             "within one process, median of the turns and quartiles of their ratio:",

@@ -23,15 +23,15 @@ from experiments.point_mass import make_bundle, run_config
 from experiments.tables import Row, cell, markdown, read_table
 from farl import configuration
 from farl.algorithms.ppo import PPOConfig
-from farl.files import read_jsonl, write_text
+from farl.files import write_text
 from farl.online.provenance import is_finished, versions
 
 EVERY_S = 5.0
 COLUMNS = ("start", "step", "seconds", "resident_mb", "own_mb")
 """number of the process, agent steps of the run, seconds of the process, memory in MiB: all that is resident, and what of it is
 the process's own (anonymous: not mapped from a file, which the kernel may drop and read again)"""
-WARM = 0.1
-"""share of the run after which memory has to be flat"""
+WARM = 400_000
+"""agent steps after which memory has to be flat: until then the allocator's heap finds its size"""
 
 
 def look(process: subprocess.Popen[bytes], metrics: Path, started: float, start: int) -> Row:
@@ -84,11 +84,19 @@ def watch(config: Path, run: Path, table: Path) -> None:
 
 
 def tenths(rows: Sequence[Row], steps: int, column: str) -> list[float]:
-    """Median memory in each tenth of the run."""
+    """Median memory in each tenth of ``steps``, NaN where nothing was seen."""
     parts: list[list[float]] = [[] for _ in range(10)]
     for row in rows:
         parts[min(9, int(10 * int(row["step"]) / steps))].append(float(row[column]))
     return [float(np.median(part)) if part else float("nan") for part in parts]
+
+
+def warm_growth(rows: Sequence[Row], column: str) -> tuple[float, float]:
+    """Change of the median from the first to the last fifth of the looks after ``WARM``, and the range of all, as shares."""
+    seen = np.array([float(row[column]) for row in rows if int(row["step"]) >= WARM])
+    fifth = max(1, len(seen) // 5)
+    first, last = np.median(seen[:fifth]), np.median(seen[-fifth:])
+    return float(last / first - 1), float(np.ptp(seen) / np.median(seen))
 
 
 def figure(rows: Sequence[Row], path: Path) -> None:
@@ -109,24 +117,21 @@ def figure(rows: Sequence[Row], path: Path) -> None:
 
 
 def page(rows: Sequence[Row], steps: int, run: Path, command: str) -> str:
-    lines = list(read_jsonl(run / "metrics.jsonl"))
-    table, growth = [], {}
+    last, table = _last(run / "metrics.jsonl"), []
     for column, name in (("resident_mb", "resident, MiB"), ("own_mb", "of it the process's own, MiB")):
-        medians = tenths(rows, steps, column)
-        growth[column] = (medians[-1] / medians[1] - 1, (max(medians[1:]) - min(medians[1:])) / medians[1])
-        table.append([name, *(f"{median:.0f}" for median in medians)])
-    (own, spread), (resident, _) = growth["own_mb"], growth["resident_mb"]
-    last = lines[-1]
+        table.append([name, *(f"{median:.0f}" for median in tenths(rows, last["step"], column))])
+    (own, spread), (resident, _) = warm_growth(rows, "own_mb"), warm_growth(rows, "resident_mb")
+    reached = "" if last["step"] >= steps else f" of {steps / 1e6:g} planned"
     return "\n".join(
         [
-            f"# Memory over {steps / 1e6:g} million agent steps",
+            f"# Memory over {last['step'] / 1e6:.1f} million agent steps{reached}",
             "",
             f"`{command}`, one run of the method farl on the point mass: {last['step']:,} agent steps,",
             f"{last['episodes']:,} episodes, {last['iteration']:,} updates, {last['wall_s'] / 60:.0f} minutes beside other work.",
             "",
-            f"From the second tenth of the run to the last, the process's own memory changed by **{own:+.1%}** (largest difference",
-            f"between two tenths {spread:.1%}), all that was resident by {resident:+.1%}. Checkpoints took",
-            f"{last['checkpoint_s'] / last['wall_s']:.2%} of the time.",
+            f"After the first {WARM:,} steps the process's own memory changed by **{own:+.1%}** (first fifth of the",
+            f"looks to the last; largest difference between any two {spread:.1%}), all that was resident by {resident:+.1%}.",
+            f"Checkpoints took {last['checkpoint_s'] / last['wall_s']:.2%} of the time.",
             "",
             markdown(["median in a tenth of the run", *(str(n) for n in range(1, 11))], table),
             "",
@@ -144,18 +149,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=2_000_000)
     parser.add_argument("--work", type=Path, default=Path("runs/long-run"))
     parser.add_argument("--out", type=Path, default=Path("results/long_run.md"))
+    parser.add_argument("--so-far", action="store_true", help="only write the page, on what there is")
     asked = parser.parse_args(argv)
     run = asked.work / "run"
-    config = run_config(
-        make_bundle(asked.work), run, steps=asked.steps, num_envs=64, rollout_steps=32, ppo=PPOConfig(epochs=3)
-    )
+    bundle = asked.work / "bundle" if asked.so_far else make_bundle(asked.work)
+    config = run_config(bundle, run, steps=asked.steps, num_envs=64, rollout_steps=32, ppo=PPOConfig(epochs=3))
     write_text(asked.work / "run.yaml", configuration.dump(config))
     table = asked.out.with_suffix(".csv")
-    while not is_finished(run, asked.steps):
+    while not (asked.so_far or is_finished(run, asked.steps)):
         watch(asked.work / "run.yaml", run, table)
     rows = read_table(table)
     figure(rows, asked.out.with_suffix(".png"))
-    command = f"python -m experiments.long_run --steps {asked.steps}"
+    command = f"python -m experiments.long_run --steps {asked.steps}{' --so-far' if asked.so_far else ''}"
     write_text(asked.out, page(rows, asked.steps, run, command))
     print(asked.out)
     return 0
