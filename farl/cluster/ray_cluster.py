@@ -87,15 +87,21 @@ class RayCluster:
     def _start(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         self._folder = tempfile.mkdtemp(prefix="farl-ray-")
-        self.ray.init(
-            address="local",   # not one that happens to run here
-            num_cpus=self.cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address=LOOPBACK,
-            _temp_dir=self._folder,
-        )
+        try:
+            self.ray.init(
+                address="local",   # not one that happens to run here
+                num_cpus=self.cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _node_ip_address=LOOPBACK,
+                _temp_dir=self._folder,
+            )
+        except (OSError, RuntimeError, self.ray.exceptions.RayError) as error:
+            raise UserError(
+                f"Ray could not start a cluster here ({str(error).strip().splitlines()[0]}). A machine that is very busy "
+                "starts it too slowly: try again later, or without --launcher ray."
+            ) from error
 
     def _join(self) -> None:
         check_address(self.address)
