@@ -21,6 +21,7 @@ from farl.online.other_process import LinkConfig, OtherProcess
 from farl.online.run import OnlineConfig, run
 from method import cliff
 from method.test_async import GATED, gone, learner_pid
+from method.test_runs import equal_runs
 
 
 def until(condition, timeout_s: float = 120.0) -> None:
@@ -82,6 +83,15 @@ def test_a_learner_waits_for_an_actor_that_was_killed_and_nothing_that_was_finis
     assert final.startswith(second)
     counted_once(config.out)
     assert cliff.lines(config.out, "metrics")[-1]["step"] == 1536
+
+
+def test_a_run_that_took_turns_may_be_continued_in_one_process_bit_for_bit(bundle_folder, tmp_path):
+    alone = run(cliff.online(bundle_folder, tmp_path / "alone", **{**GATED, "mode": "single"}))
+    config = cliff.online(bundle_folder, tmp_path / "run", link=LinkConfig(ahead=0), **GATED)
+    killed(config, at_step=700)
+    os.kill(learner_pid(config.out), signal.SIGKILL)
+    run(replace(config, mode="single"))
+    equal_runs(alone, config.out)
 
 
 def test_a_robot_keeps_every_episode_it_finished_and_learns_between_them(bundle, tmp_path):
