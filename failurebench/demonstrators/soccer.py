@@ -316,12 +316,19 @@ def let_go(seen: Seen) -> Action:
 
 
 def draw_back(seen: Seen) -> Action:
-    """Away from the ball at constant height until clear of it, then up: lifting or opening while touching would roll it."""
+    """Away from the ball at constant height until clear of it, then up: lifting or opening while touching would roll it.
+
+    A fist beside the ball rises as it is, and goes along with a ball that rolls: open fingers reach too far to rise there.
+    """
     dx, dy = seen.hand[0] - seen.object[0], seen.hand[1] - seen.object[1]
     distance = math.hypot(dx, dy) or 1e-9
     fist = seen.opening < FIST_BELOW
+    vx, vy, _ = seen.object_velocity
+    leaves = -(vx * dx + vy * dy) / distance > STILL_M_PER_STEP
     if under_crossbar(seen):
         return out_of_goal(seen, CLOSED if fist else OPEN)
-    if gap(seen) > 0.01 if fist else distance > OPEN_REACH_M:
+    if fist and gap(seen) > (0.0 if leaves else 0.01):
+        return np.clip(np.array([100.0 * vx, 100.0 * vy, 1.0, CLOSED], np.float32), -1.0, 1.0)
+    if not fist and distance > OPEN_REACH_M:
         return np.array([0.0, 0.0, 1.0, OPEN], np.float32)
     return np.array([dx / distance, dy / distance, 0.0, CLOSED if fist else OPEN], np.float32)

@@ -30,6 +30,8 @@ FloatArray = NDArray[np.float32]
 
 LONGEST_LEAD = 25
 """agent steps before a failure from which states are remembered: a rolling object needs some sixteen to be caught"""
+ANYWHERE = 0
+"""lead of a state from any time before an episode failed or ended"""
 
 
 @runtime_checkable
@@ -103,12 +105,24 @@ class _Open:
     obs: list[FloatArray]
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     states: deque[State] = field(default_factory=lambda: deque(maxlen=LONGEST_LEAD))
+    """the last ones before a failure"""
+    ordinary: State | None = None
+    """one of all so far, each as likely as any other"""
     failing: int = 0
+
+    def __post_init__(self) -> None:
+        self._rng = np.random.default_rng([self.seed, 2])
+
+    def remember(self, state: State) -> None:
+        """A state the episode is in, before its first failure."""
+        self.states.append(state)
+        if self._rng.random() * len(self.obs) < 1.0:
+            self.ordinary = state
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A simulator state ``lead`` agent steps before a failure, and who was acting."""
+    """A simulator state ``lead`` agent steps before a failure, or ``ANYWHERE`` in an episode, and who was acting."""
 
     lead: int
     state: State
@@ -120,7 +134,7 @@ class Collector:
     """Runs environments episode after episode.
 
     ``tail`` ends a failing episode that many violating steps after its onset (what follows teaches nothing new);
-    ``remember`` keeps the last simulator states before each onset in ``snapshots``.
+    ``remember`` keeps the last simulator states before each onset in ``snapshots``, and one of each episode from any time.
     """
 
     envs: VectorEnv[Any, Any, Any]
@@ -148,7 +162,7 @@ class Collector:
             states = get_states(self.envs) if self.remember else None
             for i, state in enumerate(states or []):
                 if current[i].failing == 0:
-                    current[i].states.append(state)
+                    current[i].remember(state)
             obs, fresh = self._step(agent, obs, current)
             for env in np.flatnonzero(fresh).tolist():
                 yield self._close(current[env], behaviour)
@@ -183,6 +197,8 @@ class Collector:
         return np.array(following, dtype=np.float32), fresh
 
     def _close(self, episode: _Open, behaviour: str) -> Episode:
+        if episode.ordinary is not None:
+            self.snapshots.append(Snapshot(ANYWHERE, episode.ordinary, behaviour))
         action, reward, terminated, truncated, failure, margin, success = (
             np.array(c) for c in zip(*episode.rows, strict=True)
         )

@@ -21,6 +21,7 @@ from farl.files import write_json
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.offline.collecting import (
+    ANYWHERE,
     LONGEST_LEAD,
     Agent,
     Collector,
@@ -181,10 +182,11 @@ class _Session:
         near = [snapshot for snapshot in snapshots if 2 <= snapshot.lead <= LONGEST_LEAD]
         own = np.array([snapshot.behaviour == "clone" for snapshot in near])
         states = [near[i].state for i in np.argsort(rng.random(len(near)) - own, kind="stable")]
+        ordinary = [snapshot.state for snapshot in snapshots if (snapshot.lead, snapshot.behaviour) == (ANYWHERE, "clone")]
         script, exact = (self._experts("recovery", NoiseConfig(white=noise)) for noise in (cfg.recovery.noise, 0.0))
         std = cfg.exploration_std
         recoveries = Recoveries(self.envs, cfg.task, cfg.recovery, cfg.seed, self.progress, policy, std)
-        return recoveries.make(states, script, exact, self.partial)
+        return recoveries.make(states, ordinary, script, exact, self.partial)
 
     def calibration_set(self, policy: GaussianPolicy) -> list[Episode]:
         return self.partial.part("calibration", lambda: Part(self._calibration(policy))).episodes

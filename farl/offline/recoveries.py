@@ -50,6 +50,9 @@ class RecoveriesConfig:
     """times a clone of all recoveries so far acts and the script shows what it would have done instead (DAgger)"""
     round_episodes: int = 256
     """episodes of each round"""
+    ordinary: float = 0.5
+    """share of a round's episodes that begin anywhere in the task policy's own, as where a gate closes without need; the others
+    begin shortly before a failure"""
     round_steps: int = 100
     """agent steps of each: more than of the script's, because the gate may let recovery act for long"""
     interruptions: float = 0.05
@@ -63,6 +66,8 @@ class RecoveriesConfig:
                 raise ValueError(f"recovery.{name} is {getattr(self, name)}; give 1 or more")
         if self.rounds < 0:
             raise ValueError(f"recovery.rounds is {self.rounds}; give 0 or more")
+        if not 0 <= self.ordinary <= 1:
+            raise ValueError(f"recovery.ordinary is {self.ordinary}; give a share from 0 to 1")
         if not 0 <= self.interruptions < 1:
             raise ValueError(f"recovery.interruptions is {self.interruptions}; give a chance from 0 up to, not including, 1")
 
@@ -119,14 +124,23 @@ class Recoveries:
         self.policy, self.exploration_std = policy, exploration_std
         """the task policy that interrupts"""
 
-    def make(self, states: Sequence[State], script: NoisyExperts, exact: NoisyExperts, partial: Partial) -> list[Episode]:
+    def make(
+        self,
+        states: Sequence[State],
+        ordinary: Sequence[State],
+        script: NoisyExperts,
+        exact: NoisyExperts,
+        partial: Partial,
+    ) -> list[Episode]:
         """Recoveries of ``script`` from ``states``, the first ones first; then rounds in which ``exact``, without noise, corrects.
+
+        The rounds begin in ``ordinary`` states too: what is only shown near failures knows nothing of where a false alarm calls it.
 
         Raises UserError if no recovery of the script ended safely.
         """
         episodes = partial.part("recovery", lambda: Part(self.scripted(states, script))).episodes
         for number in range(1, self.config.rounds + 1):
-            play = partial.part(f"recovery-{number}", functools.partial(self.round, number, episodes, states, exact))
+            play = partial.part(f"recovery-{number}", functools.partial(self.round, number, episodes, states, ordinary, exact))
             episodes = episodes + play.episodes
         return episodes
 
@@ -148,7 +162,14 @@ class Recoveries:
             )
         return kept[: cfg.episodes]
 
-    def round(self, number: int, episodes: list[Episode], states: Sequence[State], exact: NoisyExperts) -> Part:
+    def round(
+        self,
+        number: int,
+        episodes: list[Episode],
+        states: Sequence[State],
+        ordinary: Sequence[State],
+        exact: NoisyExperts,
+    ) -> Part:
         """Where a clone of ``episodes`` gets to, with the demonstrator's actions: Ross et al. 2011, DAgger with beta 0.
 
         A clone of recoveries alone is lost as soon as it strays from them. On BoundedSoccer-Hard-v0, acting from the start of
@@ -160,7 +181,9 @@ class Recoveries:
         task = ExploringPolicy(self.policy, self.exploration_std, own + 50)
         agent = Corrected(actor, exact, task, cfg.interruptions, np.random.default_rng([self.seed, 9, number]))
         rng = np.random.default_rng([self.seed, 8, number])
-        chosen = [states[i] for i in rng.integers(len(states), size=cfg.round_episodes)]
+        count = int(cfg.ordinary * cfg.round_episodes) if ordinary else 0
+        chosen = [states[i] for i in rng.integers(len(states), size=cfg.round_episodes - count)]
+        chosen += [ordinary[i] for i in rng.integers(len(ordinary), size=count)] if count else []
         self.progress.stage(f"recoveries corrected, round {number} of {cfg.rounds}", cfg.round_episodes)
         made: list[Episode] = []
         for start, chunk in self._chunks(chosen):

@@ -7,8 +7,10 @@ import pytest
 
 from farl.data.batches import imitated
 from farl.data.episode_store import read_episodes
+from farl.offline.collecting import _Open
 from farl.offline.demos import collect
-from farl.offline.recoveries import TAKE_BACK, Corrected, RecoveriesConfig
+from farl.offline.recoveries import TAKE_BACK, Corrected, Recoveries, RecoveriesConfig
+from farl.progress import Progress
 from method import cliff
 
 
@@ -75,7 +77,40 @@ def test_an_interrupted_round_is_imitated_as_the_script_would_have_acted(tmp_pat
         np.testing.assert_allclose(imitated([episode]).action, script, atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [{"interruptions": 1.0}, {"rounds": -1}, {"round_steps": 0}])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_round_begins_in_ordinary_states_for_the_share_asked_for(share, monkeypatch, tmp_path):
+    begun = []
+
+    def played(envs, task, agent, states, steps, seed):
+        begun.extend(states)
+        return []
+
+    monkeypatch.setattr("farl.offline.recoveries.rescue", played)
+    monkeypatch.setattr(Recoveries, "_clone", lambda self, number, episodes: None)
+    envs = cliff.few(tmp_path).num_envs
+    config = RecoveriesConfig(round_episodes=40, ordinary=share)
+    vector = type("Envs", (), {"num_envs": envs})()
+    recoveries = Recoveries(vector, cliff.few(tmp_path).task, config, 0, Progress(None, ""), None, 0.2)
+    near, ordinary = [{"near": i} for i in range(9)], [{"ordinary": i} for i in range(9)]
+    recoveries.round(1, [], near, ordinary, Says(0.0))
+    assert sum("ordinary" in state for state in begun) == 40 * share
+    assert len(begun) == 40
+
+
+def test_one_state_of_each_episode_is_kept_and_any_of_them_as_likely():
+    """A hundred states in each of 3000 episodes: uniform, mean 49.5 and standard deviation 28.9."""
+    kept = []
+    for seed in range(3000):
+        episode = _Open(seed, [])
+        for step in range(100):
+            episode.obs.append(None)
+            episode.remember({"step": step})
+        kept.append(episode.ordinary["step"])
+    assert np.mean(kept) == pytest.approx(49.5, abs=2.0)
+    assert np.std(kept) == pytest.approx(28.9, abs=1.5)
+
+
+@pytest.mark.parametrize("wrong", [{"ordinary": 1.5}, {"interruptions": 1.0}, {"rounds": -1}, {"round_steps": 0}])
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match=rf"recovery\.{next(iter(wrong))}"):
         RecoveriesConfig(**wrong)
