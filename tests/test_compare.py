@@ -273,7 +273,7 @@ def test_a_study_that_makes_no_sense_is_refused(field):
 
 def test_two_commands_cannot_work_on_one_study(config, pretended):
     study.compare(config)
-    with study.locked(config.out), pytest.raises(UserError, match="another `farl compare` is working"):
+    with study.locked(config.out), pytest.raises(UserError, match="wait for it, stop it, or choose another --out"):
         study.compare(config)
 
 

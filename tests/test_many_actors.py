@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from method import cliff
-from test_launchers import address, prepared  # noqa: F401
+from test_launchers import address, nodes, prepared  # noqa: F401
 
 from farl.algorithms.gate import GateConfig
 from farl.compare import study

@@ -43,7 +43,14 @@ def demos(out: Path, **changes: Any) -> DemosConfig:
         failure_steps=3000,
         clone_steps=800,
         recovery=RecoveriesConfig(
-            episodes=40, steps=12, rounds=1, round_episodes=24, round_steps=20, bc=BCConfig(updates=150, lr=1e-3)
+            episodes=40,
+            steps=12,
+            rounds=1,
+            round_episodes=24,
+            ordinary=0.0,  # so few episodes as these are needed where recovery acts
+            round_steps=20,
+            interruptions=0.0,
+            bc=BCConfig(updates=150, lr=1e-3),
         ),
         calibration_episodes=24,
         exploration_std=STD,

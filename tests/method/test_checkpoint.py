@@ -126,7 +126,7 @@ def test_a_run_that_loses_one_part_of_its_checkpoint_becomes_another(part, stopp
         inner, new = state, fresh
         for name in path:
             inner, new = inner[name], new[name]
-        assert next(unequal(checkpoint._to_tensors(inner[last]), checkpoint._to_tensors(new[last])), None) is not None
+        assert next(unequal(checkpoint.to_tensors(inner[last]), checkpoint.to_tensors(new[last])), None) is not None
         inner[last] = copy.deepcopy(new[last])
         return state
 

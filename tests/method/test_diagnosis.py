@@ -269,10 +269,3 @@ def test_all_failures_are_kept_at_first_and_then_256_of_every_doubling():
 def test_numbers_come_back_from_text_bit_for_bit():
     values = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     assert np.array_equal(decode_floats(encode_floats(values), 7, 3), values)
-
-
-def test_checkpoints_older_than_the_file_of_failures_can_be_continued(tmp_path):
-    recorder = Recorder(tmp_path, 0.5)
-    recorder.load_state_dict({"lines": {"metrics": 3, "episodes": 9, "evaluations": 0}, "next_clip": {"failure": 1000}})
-    assert recorder.lines == {"metrics": 3, "episodes": 9, "evaluations": 0, "failures": 0}
-    assert recorder.failures == 0

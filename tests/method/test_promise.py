@@ -303,8 +303,8 @@ def test_a_gate_under_another_librarys_policy_does_not_pretend_to_adapt(bundle):
 def test_an_environment_with_other_observations_than_the_bundle_is_refused(bundle_folder, tmp_path, monkeypatch):
     """The task's name is right, but a later version of it may show something else."""
 
-    def narrower(task, count):
-        envs = make_vector(task, count)
+    def narrower(task, count, watchdog=None):
+        envs = make_vector(task, count, watchdog)
         envs.single_observation_space = gymnasium.spaces.Box(-1, 1, (4,))
         return envs
 

@@ -137,9 +137,9 @@ def test_its_threshold_is_calibrated_on_its_own_scores(bundle, demos):
 
 def test_simple_critic_gates_with_q_risk_and_its_own_threshold(bundle_folder, bundle, tmp_path):
     config = cliff.online(bundle_folder, tmp_path / "run", method="simple-critic", steps=4096, evaluation_episodes=0)
-    session = Session(config)
-    assert isinstance(session.actor.router.critic, QRisk)
-    assert session.actor.router.gate.threshold == bundle.calibrations["q_risk"].threshold
+    router = Session(replace(config, out=tmp_path / "looked-at")).actor.router
+    assert isinstance(router.critic, QRisk)
+    assert router.gate.threshold == bundle.calibrations["q_risk"].threshold
     gated = np.mean([line["gated_fraction"] for line in cliff.lines(run(config), "metrics")])
     assert 0.005 < gated < 0.5
     assert not any("q_risk" in name for name in cliff.weights(config.out))  # frozen: it is no part of what learns

@@ -214,7 +214,7 @@ def test_a_task_without_simulator_state_continues_with_new_episodes_and_right_to
     episodes, last = cliff.lines(config.out, "episodes"), cliff.lines(config.out, "metrics")[-1]
     assert last["episodes"] == len(episodes)
     assert len({line["seed"] for line in episodes}) == len(episodes)
-    assert last["step"] == 1024
+    assert 1024 <= last["step"] < 1024 + 128  # a rollout more: those that finished after the checkpoint count with their steps
 
 
 def test_a_clip_replayed_from_its_seed_shows_what_was_recorded(hasty, tmp_path):

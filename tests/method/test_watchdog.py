@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from experiments.run_equality import differences
+from farl import configuration
 from farl.algorithms.gate import GateConfig
 from farl.environments import TaskConfig, make_vector
 from farl.errors import UserError
@@ -114,7 +115,8 @@ def test_an_environment_that_hangs_is_interrupted(bundle, tmp_path):
 
 def test_where_no_signal_gets_through_the_process_ends_itself_and_says_where_it_hung(bundle, tmp_path):
     config = replace(unreliable(bundle, tmp_path, manner="deadlock"), watchdog=WatchdogConfig(call_s=0.5))
-    command = [sys.executable, "-m", "farl", "online", str(written(config, tmp_path / "run.yaml"))]
+    (tmp_path / "run.yaml").write_text(configuration.dump(config))
+    command = [sys.executable, "-m", "farl", "online", str(tmp_path / "run.yaml")]
     folders = os.pathsep.join(map(str, (Path(__file__).parents[1], os.environ.get("PYTHONPATH", ""))))
     ended = subprocess.run(
         command,
