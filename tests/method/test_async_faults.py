@@ -125,7 +125,7 @@ def test_an_actor_without_a_learner_goes_on_for_a_bounded_number_of_rollouts_the
     def kill_after(self, handover):
         submit(self, handover)
         if handover.number == 2:
-            until(lambda: not self._courier._to_send)
+            until(lambda: all(number >= 2 for number in list(self._courier._unlearned)))  # there was an update
             monkeypatch.setattr(self._route, "_start", lambda: None)  # it cannot be started again
             os.kill(learner_pid(config.out), signal.SIGKILL)
             until(lambda: not self._courier.connected)
