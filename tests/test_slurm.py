@@ -153,6 +153,8 @@ def slurm_answers() -> bool:
         return False
 
 
+# Not an omission: a cluster is a machine's own, with daemons that no test should start as root. The tests above run the same
+# code through submitit's executor for one machine; this one adds what only a controller does, where one answers.
 @pytest.mark.slow
 @pytest.mark.skipif("not slurm_answers()", reason="no Slurm cluster answers `squeue` here (docs/cluster.md)")
 def test_on_a_real_slurm_a_job_that_is_requeued_goes_on_where_it_was(here):

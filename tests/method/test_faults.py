@@ -74,6 +74,8 @@ def in_namespace(script: str, *arguments: Any, **changes: str) -> subprocess.Com
 
 @pytest.fixture
 def mounting() -> None:
+    # Not an omission: whether a user may mount is the kernel's to say (some forbid user namespaces), and nothing but a mount of
+    # one's own fills a disk, or makes it read-only for root, without touching the machine's.
     if shutil.which("unshare") is None or in_namespace("true").returncode:
         pytest.skip("mounting a file system of one's own is not permitted here (unshare --user --mount)")
 

@@ -21,6 +21,8 @@ from farl.files import read_jsonl
 from method import cliff
 
 pytest.importorskip("nicegui", reason="the extra 'watch' is not installed")
+# Not an omission: `make test` installs the browser where it may (scripts/setup browser); a machine without apt-get or without
+# root's rights has none, and what the page reads is tested without one in tests/test_watch.py.
 if lacking := headless.missing():
     pytest.skip(lacking, allow_module_level=True)
 
