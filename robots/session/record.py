@@ -1,0 +1,57 @@
+"""What a session keeps of every control step: a line of its journal, and what page, replay and report read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One acknowledged control step. Actions in units of the task's full command, times in seconds of the wall clock."""
+
+    episode: int
+    """counts from 1 over the whole session"""
+    step: int
+    """counts from 0 in the episode"""
+    time: float
+    """``time.time()`` at the command"""
+    obs: list[float]
+    """what the decision was made on"""
+    next_obs: list[float]
+    proposed: list[float]
+    recovery: list[float]
+    executed: list[float]
+    """what was commanded after the limits"""
+    risk: float
+    threshold: float
+    source: str
+    """task, recovery or human"""
+    reward: float
+    failure: bool
+    failure_type: str
+    success: bool
+    margin: float
+    terminated: bool
+    truncated: bool
+    fault: str
+    """of the infrastructure, such as ``camera_stale``; such an episode is not counted"""
+    clipped: list[str]
+    status: str
+    """of the arm"""
+    tip: list[float]
+    force: list[float]
+    reference: list[float]
+    ages: dict[str, float]
+    """of what was seen, by source, s"""
+    period: float
+    """since the command before, s"""
+    decision: float
+    """from observation to command, s"""
+    policy_version: int
+    images: dict[str, str]
+    """camera -> name of the picture in ``images/``"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; NaN stays NaN."""
+        return dict(self.__dict__)
