@@ -24,8 +24,9 @@ from robosuite.utils.mjcf_utils import new_body, new_element, new_geom
 
 from failurebench.franka.definition import CONTROL_HZ, FINGER_HEIGHT_M, FINGER_LENGTH_M, FINGER_RADIUS_M
 from failurebench.franka.disturbed_push import FrankaDisturbedPush
+from failurebench.franka.furniture import DENSITY, SLIPPERY
 from failurebench.franka.geometry import Vec2
-from failurebench.franka.panda import DENSITY, SLIPPERY, STIFFNESS, TABLE_CENTRE_M
+from failurebench.franka.panda import STIFFNESS, TABLE_CENTRE_M
 from failurebench.franka.person import Person
 from failurebench.franka.push_wall import FrankaFragilePushWall
 from failurebench.franka.scene import Layout, Scene

@@ -7,13 +7,19 @@ from typing import Any
 
 import mujoco
 
-from failurebench.franka.definition import FrankaTask
+from failurebench.franka.definition import FINGER_LENGTH_M, FINGER_RADIUS_M, FrankaTask
 from failurebench.franka.disturbed_push import FrankaDisturbedPush
 from failurebench.franka.push_wall import FrankaFragilePushWall
 from failurebench.franka.soccer import FrankaBoundedSoccer
 
 OBJECT, HAZARD, GOAL, TURF, CAMERA = "object", "hazard", "goal", "turf", "watch"
 """names of what a task adds: bodies, a site, a height field, a camera"""
+
+DENSITY = 1000.0
+"""of the finger, kg/m3"""
+
+SLIPPERY = 0.3
+"""friction of the finger with whatever it touches; a rough one presses boxes down as the arm sways"""
 
 _BOX, _CYLINDER, _SPHERE = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE
 _RED, _BLUE, _WHITE, _GREEN = (
@@ -98,6 +104,23 @@ def _(task: FrankaBoundedSoccer, spec: Any) -> None:
     )
     spec.worldbody.add_site(name=GOAL, type=_BOX, size=[0.006, task.lane_half_m, 0.004], rgba=_GOAL_COLOUR)
     _camera(spec)
+
+
+def add_finger(hand: Any) -> None:
+    """A rigid upright finger in the hand: an ``MjSpec`` body gets a capsule, and a site at its tip."""
+    finger = hand.add_body(name="finger")
+    ends = [0.0, 0.0, 0.0, 0.0, 0.0, FINGER_LENGTH_M - FINGER_RADIUS_M]
+    finger.add_geom(
+        name="finger",
+        type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+        fromto=ends,
+        size=[FINGER_RADIUS_M, 0.0, 0.0],
+        density=DENSITY,
+        friction=[SLIPPERY, 0.005, 0.0001],
+        priority=1,
+        rgba=[0.93, 0.55, 0.15, 1.0],
+    )
+    finger.add_site(name="tcp", pos=[0.0, 0.0, FINGER_LENGTH_M], group=4)
 
 
 def _box(spec: Any, half: float, density: float) -> None:

@@ -19,7 +19,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from failurebench.franka.definition import CONTROL_HZ, FINGER_HEIGHT_M, FINGER_LENGTH_M, FINGER_RADIUS_M
+from failurebench.franka.definition import CONTROL_HZ, FINGER_HEIGHT_M
+from failurebench.franka.furniture import add_finger
 from failurebench.franka.geometry import Vec2
 
 TIMESTEP_S = 0.005
@@ -41,14 +42,8 @@ BASE_M = 0.112
 TABLE_CENTRE_M = 0.56
 """from the base to the middle of the table"""
 
-DENSITY = 1000.0
-"""of the finger, kg/m3"""
-
 HIDDEN = 3
 """a group of geoms that pictures leave out"""
-
-SLIPPERY = 0.3
-"""friction of the finger with whatever it touches; a rough one presses boxes down as the arm sways"""
 
 _POSTURE = (0.0, math.pi / 16, 0.0, -5 * math.pi / 6, 0.0, math.pi - 0.2, math.pi / 4)
 _DAMPING = (0.1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01)
@@ -95,23 +90,6 @@ def build(furnish: Callable[[Any], None], hand: Vec2) -> World:
     option.density, option.viscosity = 1.2, 2e-5
     model = spec.compile()
     return World(model, _posture_over(model, (*hand, FINGER_HEIGHT_M)))
-
-
-def add_finger(hand: Any) -> None:
-    """A rigid upright finger in the hand: an ``MjSpec`` body gets a capsule, and a site at its tip."""
-    finger = hand.add_body(name="finger")
-    ends = [0.0, 0.0, 0.0, 0.0, 0.0, FINGER_LENGTH_M - FINGER_RADIUS_M]
-    finger.add_geom(
-        name="finger",
-        type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-        fromto=ends,
-        size=[FINGER_RADIUS_M, 0.0, 0.0],
-        density=DENSITY,
-        friction=[SLIPPERY, 0.005, 0.0001],
-        priority=1,
-        rgba=[0.93, 0.55, 0.15, 1.0],
-    )
-    finger.add_site(name="tcp", pos=[0.0, 0.0, FINGER_LENGTH_M], group=4)
 
 
 class Panda:
