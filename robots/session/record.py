@@ -55,3 +55,22 @@ class StepRecord:
     def as_dict(self) -> dict[str, Any]:
         """For JSON; NaN stays NaN."""
         return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that a person or the session said."""
+
+    time: float
+    """``time.time()``"""
+    episode: int
+    """the one that is running, or the last one; 0 before the first"""
+    step: int
+    """the next one of that episode: an event at step 3 came after step 2 was acknowledged"""
+    word: str
+    """``robots.operator.interface.Word``'s value, or the session's own: see docs/robots/sessions.md"""
+    detail: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dict(self.__dict__)
