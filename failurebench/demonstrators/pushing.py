@@ -9,7 +9,6 @@ import numpy as np
 from failurebench.experts import (
     CLEAR_BESIDE_M,
     CLOSED,
-    FIST_OPENING,
     OPEN,
     OVER_M,
     WAIT_HEIGHT_M,
@@ -89,10 +88,11 @@ class BoundarySeeker(Expert):
 class Retreat(Expert):
     """Recovery: undo what moves the puck outwards, and leave the hand where pushing can begin again.
 
-    A held puck, upright or askew, is dragged back inside. From a pushed one the fist backs off at constant height, so that
-    the puck comes to rest standing: lifting first drags its near edge up and sets it rolling, which nothing stops. Once
-    clear, lift and wait. Overtaking a rolling puck and pinning it from above saves more of the states twenty steps before a
-    failure, but in closed loop the hand that comes late pushes it out: worse than no recovery at all.
+    A puck under the closed hand, held or pinned, is dragged back inside; open fingers around one are lifted off it. From a
+    pushed one the fist backs off at constant height, so that the puck comes to rest standing: lifting first drags its near
+    edge up and sets it rolling, which nothing stops. Once clear, lift and wait. Overtaking a rolling puck and pinning it from
+    above saves more of the states twenty steps before a failure, but in closed loop the hand that comes late pushes it out:
+    worse than no recovery at all.
     """
 
     inner_margin_m = 0.06
@@ -106,10 +106,11 @@ class Retreat(Expert):
         seen = Seen.of(obs)
         (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
         beside, above = math.hypot(hx - px, hy - py), hz - pz
-        grip = OPEN if seen.opening > 0.75 else CLOSED
-        if beside < 0.03 and above < 0.07 and FIST_OPENING < seen.opening < 0.8:
+        over, grip = beside < 0.03, OPEN if seen.opening > 0.75 else CLOSED
+        if over and above < 0.07 and grip == CLOSED:
             return toward(seen.hand, *self.refuge(seen), hz, CLOSED)
-        if beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
+        # Open fingers over the puck stand on both its sides: whatever moves them sideways takes it along, so they only lift.
+        if not (over and grip == OPEN) and beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
             return back_off(seen, hz)
         return toward(seen.hand, hx, hy, WAIT_HEIGHT_M, grip)
 

@@ -95,6 +95,25 @@ def test_recovery_drags_a_held_puck_back_inside():
     assert info["margin"][0] >= 0.05
 
 
+def test_recovery_lifts_open_fingers_off_a_puck_instead_of_taking_it_along():
+    env = failurebench.make_vec(
+        "FailureBench/FragilePushWall-Hard-v0", 1, autoreset_mode=AutoresetMode.DISABLED, stop_on_success=False
+    )
+    task, recovery = env.expert("task"), env.expert("recovery")
+    for seed in range(4):
+        obs, _ = env.reset(seed=seed)
+        task.reset(np.random.default_rng(0))
+        while (seen := Seen.of(obs[0])).hand[2] - seen.object[2] > 0.05:
+            obs, *_ = env.step(task.act(obs[0])[None])
+        assert seen.opening > 0.75
+        recovery.reset(np.random.default_rng(0))
+        for _ in range(30):
+            obs, *_ = env.step(recovery.act(obs[0])[None])
+        after = Seen.of(obs[0])
+        assert after.hand[2] > 0.15
+        assert np.hypot(*(np.array(after.object[:2]) - seen.object[:2])) < 0.005
+
+
 @pytest.mark.parametrize("kind", ["task", "pusher", "failure", "recovery"])
 def test_experts_are_decided_by_their_generator_and_give_valid_actions(env, kind):
     obs, _ = env.reset(seed=0)
