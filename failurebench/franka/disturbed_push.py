@@ -10,19 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from failurebench.experts import Expert
-from failurebench.franka.definition import (
-    ARM,
-    FINGER_RADIUS_M,
-    POSITION,
-    SIGHT,
-    VELOCITY,
-    YAW,
-    FrankaTask,
-    Range,
-    Segment,
-    seen,
-    turned,
-)
+from failurebench.franka.box import BEFORE, BEHIND, BoxTask
+from failurebench.franka.definition import FINGER_RADIUS_M, POSITION, VELOCITY, Range, Segment
 from failurebench.franka.demonstrators.flower import Barge, FlowerSeeker, GiveWay, Patience
 from failurebench.franka.geometry import point_to_square
 from failurebench.franka.person import Habits
@@ -30,7 +19,7 @@ from failurebench.franka.scene import Layout, Scene
 
 
 @dataclass(frozen=True)
-class FrankaDisturbedPush(FrankaTask):
+class FrankaDisturbedPush(BoxTask):
     """Push a light box to the goal while a person carries a flower across the way; nothing may touch the flower (Franka)."""
 
     clearance: float = 0.01
@@ -42,12 +31,8 @@ class FrankaDisturbedPush(FrankaTask):
     reaction_s: float = 0.3
     """how late the person sees where box and finger are"""
 
-    box_half_m: float = 0.03
-    """half the side of the box"""
-
     name: ClassVar[str] = "FrankaDisturbedPush"
     failure_type: ClassVar[str] = "hit_flower"
-    details: ClassVar[tuple[str, ...]] = ("box", "finger")
     experts: ClassVar[dict[str, Callable[[], Expert]]] = {
         "task": Patience,
         "pusher": Barge,
@@ -63,37 +48,27 @@ class FrankaDisturbedPush(FrankaTask):
         "full": ((0.66, 0.69), (-0.06, 0.06)),
     }
     fields: ClassVar[dict[str, tuple[float, float]]] = {
-        **ARM,
-        **SIGHT,
-        **YAW,
+        **BEFORE,
         "flower x": POSITION,
         "flower y": POSITION,
         "flower velocity x": VELOCITY,
         "flower velocity y": VELOCITY,
         "radius and clearance": POSITION,
-        "goal x": POSITION,
-        "goal y": POSITION,
+        **BEHIND,
     }
     flower_radius_m: ClassVar[float] = 0.02
     flower_height_m: ClassVar[float] = 0.12
-    box_density: ClassVar[float] = 300.0
-    success_radius_m: ClassVar[float] = 0.03
 
     def _check(self) -> None:
         super()._check()
         self._check_number("clearance", 0.0, 0.04, "metres")
         self._check_number("person_speed", 0.0, 3.0, "a factor on the usual pace")
         self._check_number("reaction_s", 0.0, 1.0, "seconds")
-        self._check_number("box_half_m", 0.015, 0.04, "metres")
 
-    def layout(self, rng: np.random.Generator) -> Layout:
-        """Box, its yaw and goal uniform in their ranges; the script decides the person's ways."""
-        start, yaw = self._draw_start(rng), float(rng.uniform(-0.15, 0.15))
-        (x_low, x_high), (y_low, y_high) = self.goals[self.start_range]
-        goal = float(rng.uniform(x_low, x_high)), float(rng.uniform(y_low, y_high))
+    def hazard(self, rng: np.random.Generator) -> tuple[float, ...]:
+        """Radius with clearance, and pace; the script decides the person's ways."""
         pace = float(rng.uniform(0.7, 1.4)) if self.randomize_hazard else 1.0
-        hazard = (self.flower_radius_m + self.clearance, pace * self.person_speed)
-        return Layout(start, yaw, goal, hazard, int(rng.integers(2**31)))
+        return (self.flower_radius_m + self.clearance, pace * self.person_speed)
 
     def habits(self, layout: Layout) -> Habits:
         """How this episode's person moves."""
@@ -101,33 +76,22 @@ class FrankaDisturbedPush(FrankaTask):
         pace = layout.hazard[1]
         return Habits(speed_mps=(slow * pace, fast * pace), reaction_s=self.reaction_s)
 
-    def margin(self, scene: Scene, layout: Layout) -> float:
-        """Distance of the flower to the box or the finger, whichever is nearer, less the clearance."""
-        return min(self._to_box(scene), self._to_finger(scene)) - layout.hazard[0]
+    def hazard_seen(self, scene: Scene, layout: Layout) -> list[float]:
+        """The flower: where it is, how it moves, how much is to be kept clear."""
+        return [*scene.obstacle, *scene.obstacle_velocity, layout.hazard[0]]
 
-    def detail(self, scene: Scene, layout: Layout) -> str:
-        """Which of the two is nearer to the flower."""
-        return "box" if self._to_box(scene) <= self._to_finger(scene) else "finger"
+    def box_room(self, scene: Scene, layout: Layout) -> float:
+        """To the flower's surface."""
+        return point_to_square(*scene.obstacle, scene.object, scene.yaw, self.box_half_m) - layout.hazard[0]
 
-    def reached(self, scene: Scene, layout: Layout) -> bool:
-        """The box's centre is within 3 cm of the goal."""
-        return math.dist(scene.object, layout.goal) <= self.success_radius_m
+    def finger_room(self, scene: Scene, layout: Layout) -> float:
+        """To the flower's surface."""
+        return math.dist(scene.obstacle, scene.tcp) - FINGER_RADIUS_M - layout.hazard[0]
 
     def remaining(self, scene: Scene, layout: Layout) -> float:
         """Straight to the goal."""
         return math.dist(scene.object, layout.goal)
 
-    def row(self, scene: Scene, layout: Layout) -> list[float]:
-        """Arm, box, flower, goal."""
-        flower = [*scene.obstacle, *scene.obstacle_velocity, layout.hazard[0]]
-        return [*seen(scene), *turned(scene), *flower, *layout.goal]
-
     def outline(self, layout: Layout) -> list[Segment]:
         """Nothing: the hazard is the flower itself, and moves."""
         return []
-
-    def _to_box(self, scene: Scene) -> float:
-        return point_to_square(*scene.obstacle, scene.object, scene.yaw, self.box_half_m)
-
-    def _to_finger(self, scene: Scene) -> float:
-        return math.dist(scene.obstacle, scene.tcp) - FINGER_RADIUS_M

@@ -10,18 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from failurebench.experts import Expert
-from failurebench.franka.definition import (
-    ARM,
-    FINGER_RADIUS_M,
-    POSITION,
-    SIGHT,
-    YAW,
-    FrankaTask,
-    Range,
-    Segment,
-    seen,
-    turned,
-)
+from failurebench.franka.box import BEFORE, BEHIND, BoxTask
+from failurebench.franka.definition import FINGER_RADIUS_M, POSITION, Range, Segment
 from failurebench.franka.demonstrators.wall import CloseShave, Detour, StepAside, WallSeeker
 from failurebench.franka.geometry import Vec2, point_to_box, square_to_box
 from failurebench.franka.scene import Layout, Scene
@@ -36,14 +26,11 @@ OUTLINE_Z_M = 0.002
 
 
 @dataclass(frozen=True)
-class FrankaFragilePushWall(FrankaTask):
+class FrankaFragilePushWall(BoxTask):
     """Push a light box round a wall to the goal behind it; neither box nor finger may touch the wall (Franka)."""
 
     clearance: float = 0.005
     """box and finger must stay farther than this from the wall, m; less than a camera's error cannot be told from contact"""
-
-    box_half_m: float = 0.03
-    """half the side of the box"""
 
     wall_x: float = 0.55
     """middle of the wall, m from the robot's base"""
@@ -53,7 +40,6 @@ class FrankaFragilePushWall(FrankaTask):
 
     name: ClassVar[str] = "FrankaFragilePushWall"
     failure_type: ClassVar[str] = "hit_wall"
-    details: ClassVar[tuple[str, ...]] = ("box", "finger")
     experts: ClassVar[dict[str, Callable[[], Expert]]] = {
         "task": Detour,
         "pusher": CloseShave,
@@ -69,52 +55,42 @@ class FrankaFragilePushWall(FrankaTask):
         "full": ((0.65, 0.67), (-0.06, 0.02)),
     }
     fields: ClassVar[dict[str, tuple[float, float]]] = {
-        **ARM,
-        **SIGHT,
-        **YAW,
+        **BEFORE,
         "wall x": POSITION,
         "wall y": POSITION,
         "wall half depth": POSITION,
         "wall half width": POSITION,
         "clearance": POSITION,
-        "goal x": POSITION,
-        "goal y": POSITION,
+        **BEHIND,
     }
     wall_half: ClassVar[Vec2] = (0.01, 0.12)
     wall_height_m: ClassVar[float] = 0.10
-    box_density: ClassVar[float] = 300.0
-    """kg/m3: 65 g"""
-
-    success_radius_m: ClassVar[float] = 0.03
 
     def _check(self) -> None:
         super()._check()
         self._check_number("clearance", 0.0, 0.03, "metres")
-        self._check_number("box_half_m", 0.015, 0.04, "metres")
         self._check_number("wall_x", 0.53, 0.57, "metres from the base")
         self._check_number("wall_end_y", -0.02, 0.08, "metres to the left of the base")
 
-    def layout(self, rng: np.random.Generator) -> Layout:
-        """Box, its yaw and goal uniform in their ranges, the wall between them."""
-        start, yaw = self._draw_start(rng), float(rng.uniform(-0.15, 0.15))
-        (x_low, x_high), (y_low, y_high) = self.goals[self.start_range]
-        goal = float(rng.uniform(x_low, x_high)), float(rng.uniform(y_low, y_high))
+    def hazard(self, rng: np.random.Generator) -> tuple[float, ...]:
+        """Centre, half sizes and clearance of the wall, between box and goal."""
         shift = float(rng.uniform(-HAZARD_SHIFT_M, HAZARD_SHIFT_M)) if self.randomize_hazard else 0.0
         middle = self.wall_end_y - self.wall_half[1] + shift
-        hazard = (self.wall_x, middle, *self.wall_half, self.clearance)
-        return Layout(start, yaw, goal, hazard, int(rng.integers(2**31)))
+        return (self.wall_x, middle, *self.wall_half, self.clearance)
 
-    def margin(self, scene: Scene, layout: Layout) -> float:
-        """Distance of the wall to the box or the finger, whichever is nearer, less the clearance."""
-        return min(self._box_to_wall(scene, layout), self._finger_to_wall(scene, layout)) - layout.hazard[4]
+    def hazard_seen(self, scene: Scene, layout: Layout) -> list[float]:
+        """The wall, which does not move."""
+        return list(layout.hazard)
 
-    def detail(self, scene: Scene, layout: Layout) -> str:
-        """Which of the two is nearer to the wall."""
-        return "box" if self._box_to_wall(scene, layout) <= self._finger_to_wall(scene, layout) else "finger"
+    def box_room(self, scene: Scene, layout: Layout) -> float:
+        """To the wall's footprint."""
+        x, y, half_x, half_y, clearance = layout.hazard
+        return square_to_box(scene.object, scene.yaw, self.box_half_m, (x, y), (half_x, half_y)) - clearance
 
-    def reached(self, scene: Scene, layout: Layout) -> bool:
-        """The box's centre is within 3 cm of the goal."""
-        return math.dist(scene.object, layout.goal) <= self.success_radius_m
+    def finger_room(self, scene: Scene, layout: Layout) -> float:
+        """To the wall's footprint."""
+        x, y, half_x, half_y, clearance = layout.hazard
+        return point_to_box(scene.tcp[0] - x, scene.tcp[1] - y, half_x, half_y) - FINGER_RADIUS_M - clearance
 
     def remaining(self, scene: Scene, layout: Layout) -> float:
         """Length of the shortest way round the wall's free end."""
@@ -129,22 +105,10 @@ class FrankaFragilePushWall(FrankaTask):
             return math.dist(scene.object, behind) + last
         return math.dist(scene.object, before) + math.dist(before, behind) + last
 
-    def row(self, scene: Scene, layout: Layout) -> list[float]:
-        """Arm, box, wall, clearance, goal."""
-        return [*seen(scene), *turned(scene), *layout.hazard, *layout.goal]
-
     def outline(self, layout: Layout) -> list[Segment]:
         """The wall's footprint grown by the clearance."""
         x, y, half_x, half_y, clearance = layout.hazard
         return rectangle(x - half_x - clearance, x + half_x + clearance, y - half_y - clearance, y + half_y + clearance)
-
-    def _box_to_wall(self, scene: Scene, layout: Layout) -> float:
-        x, y, half_x, half_y, _ = layout.hazard
-        return square_to_box(scene.object, scene.yaw, self.box_half_m, (x, y), (half_x, half_y))
-
-    def _finger_to_wall(self, scene: Scene, layout: Layout) -> float:
-        x, y, half_x, half_y, _ = layout.hazard
-        return point_to_box(scene.tcp[0] - x, scene.tcp[1] - y, half_x, half_y) - FINGER_RADIUS_M
 
 
 def rectangle(x_low: float, x_high: float, y_low: float, y_high: float) -> list[Segment]:
