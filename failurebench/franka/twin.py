@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from failurebench.franka import points
 from failurebench.franka.definition import FrankaTask
 from failurebench.franka.disturbed_push import FrankaDisturbedPush
 from failurebench.franka.furniture import GOAL, HAZARD, OBJECT, furnish
@@ -20,13 +21,22 @@ from failurebench.franka.person import Person
 from failurebench.franka.scene import Layout, Scene
 from failurebench.franka.sensing import Camera, planar_yaw
 from failurebench.franka.soccer import FrankaBoundedSoccer
-from failurebench.franka.turf import heights
+from failurebench.franka.turf import beneath, heights
 from failurebench.judged import Judged, Protocol, State, Widths
 
 TICK_S = RENEW_STEPS * TIMESTEP_S
 """between two looks at margin, contact and person"""
 
-_SENSED = {"action_delay", "object_noise_m", "object_dropout", "actuator_gain", "start_range", "randomize_hazard"}
+_SENSED = {
+    "action_delay",
+    "object_noise_m",
+    "object_dropout",
+    "actuator_gain",
+    "start_range",
+    "randomize_hazard",
+    "observe",
+    "depth_noise_m",
+}
 """options that change no model"""
 
 
@@ -62,11 +72,13 @@ class TwinEpisode(Judged):
         self._hazard = _moved(model, data)
         self._person: Person | None = None
         self._ground: NDArray[np.float32] | None = None
+        self._points = np.zeros((points.POINTS if task.observe == "points" else 0, 3), np.float32)
 
     @classmethod
     def widths(cls, task: FrankaTask) -> Widths:
-        """Two displacements, the definition's fields."""
-        return Widths(2, len(task.fields), max(map(len, (task.failure_type, *task.details))))
+        """Two displacements; the definition's fields, or what is told of them and points."""
+        numbers = len(points.told(task)) + 3 * points.POINTS if task.observe == "points" else len(task.fields)
+        return Widths(2, numbers, max(map(len, (task.failure_type, *task.details))))
 
     @property
     def model(self) -> Any:
@@ -91,7 +103,7 @@ class TwinEpisode(Judged):
         self.reference = self.task.hand_start
         self._late = [(0.0, 0.0)] * self.task.action_delay
         self.scene = self._snapshot(0.0)
-        self.seen = self._camera.look(self.scene)
+        self._look()
         self.steps, self.failed = 0, False
         self.nothing_happened(self.task.margin(self.scene, layout))
 
@@ -106,13 +118,18 @@ class TwinEpisode(Judged):
             reward += task.reward(self.scene, layout)
             margin, failure = min(margin, nearest), nearest <= 0.0
             success = success or task.reached(self.scene, layout)
-            self.seen = self._camera.look(self.scene)
+            self._look()
             if failure and protocol.terminate_on_failure:
                 break
         self.judge(reward, margin, success, failure)
 
     def observation(self) -> NDArray[np.float32]:
-        """What the definition shows of what is seen."""
+        """What the definition shows of what is seen; with points, what is told of it and then they."""
+        shown = self.expert_view()
+        return np.append(shown[points.told(self.task)], self._points) if len(self._points) else shown
+
+    def expert_view(self) -> NDArray[np.float32]:
+        """What demonstrators see, who know where things are also where a policy has to look for itself."""
         return self.task.observation(self.seen, self.layout)
 
     def detail(self) -> str:
@@ -143,6 +160,7 @@ class TwinEpisode(Judged):
             "reference": np.array(self.reference),
             "late": np.array(self._late).reshape(-1, 2),
             "camera": self._camera.get_state(),
+            "points": self._points.copy(),
             "person": np.zeros(0) if self._person is None else self._person.get_state(),
             "force": self.scene.force_n,
             "steps": self.steps,
@@ -163,6 +181,7 @@ class TwinEpisode(Judged):
             "reference",
             "late",
             "camera",
+            "points",
             "person",
             "force",
             "steps",
@@ -181,9 +200,16 @@ class TwinEpisode(Judged):
         if self._person is not None:
             self._person.set_state(state["person"])
         self.scene = self._snapshot(float(state["force"]))
-        self.seen = self._camera.again(self.scene)
+        self.seen, self._points = self._camera.again(self.scene), state["points"].copy()
         self.steps, self.failed = int(state["steps"]), bool(state["failed"])
         self.nothing_happened(self.task.margin(self.scene, self.layout))
+
+    def _look(self) -> None:
+        """The camera's next picture; one that shows nothing new leaves estimate and points as they were."""
+        self.seen = self._camera.look(self.scene)
+        if len(self._points) and self._camera.age == 0:
+            draw = [self.layout.script, self._camera.looks, 1]
+            self._points = points.look(self.model, self.data, self.task.depth_noise_m, draw)
 
     def _control_step(self, command: Vec2) -> float:
         """A tenth of a second; returns the smallest margin met on the way, m."""
@@ -243,11 +269,9 @@ class TwinEpisode(Judged):
         if not isinstance(task, FrankaBoundedSoccer):
             return float(self.model.geom(OBJECT).size[2])
         assert self._ground is not None
-        cells, (x, y) = task.turf_cells, self.layout.object
-        column = (x - task.turf_centre[0] + task.turf_half_m[0]) / (2 * task.turf_half_m[0]) * (cells - 1)
-        row = (y - task.turf_centre[1] + task.turf_half_m[1]) / (2 * task.turf_half_m[1]) * (cells - 1)
-        around = self._ground.reshape(cells, cells)[int(row) : int(row) + 2, int(column) : int(column) + 2]
-        return task.ball_radius_m + max(task.uneven_m, 1e-4) * float(around.max())
+        ground = self._ground.reshape(task.turf_cells, task.turf_cells)
+        highest = beneath(ground, self.layout.object, task.turf_centre, task.turf_half_m)
+        return task.ball_radius_m + max(task.uneven_m, 1e-4) * highest
 
 
 def _moved(model: Any, data: Any) -> Any:
