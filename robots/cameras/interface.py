@@ -1,4 +1,4 @@
-"""What a camera is: the newest frame, and how old it is."""
+"""What a camera is: the newest frame, how old it is, and what went wrong on the way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Intrinsics(NamedTuple):
-    """Pinhole model of a rectified image, pixels."""
+    """Pinhole model of a rectified image, pixels; the middle of the first pixel is (0, 0)."""
 
     width: int
     height: int
@@ -33,6 +33,27 @@ class Frame(NamedTuple):
     number: int
 
 
+class Statistics(NamedTuple):
+    """What a source has been through since ``start``. Counts, hertz, seconds."""
+
+    frames: int = 0
+    """colour and depth together"""
+    dropped: int = 0
+    """gaps in the camera's own frame numbers"""
+    incomplete: int = 0
+    """one of the two images was missing"""
+    timeouts: int = 0
+    reopened: int = 0
+    resets: int = 0
+    rate_hz: float = 0.0
+    """over the last seconds"""
+    latency_s: float = float("nan")
+    """from exposure until the frame could be read, median of the last seconds"""
+    worst_latency_s: float = float("nan")
+    last_error: str = ""
+    """what the library said when it was last opened anew"""
+
+
 class FrameSource(Protocol):
     """A live camera, a recording, or the twin's renderer."""
 
@@ -46,6 +67,14 @@ class FrameSource(Protocol):
 
     def fault(self) -> str:
         """Why there will be no newer frame, such as ``lost``; empty while it works."""
+        ...
+
+    def serial(self) -> str:
+        """Which camera this is; a calibration belongs to it."""
+        ...
+
+    def statistics(self) -> Statistics:
+        """Rates, latencies and what was lost."""
         ...
 
     def close(self) -> None:
