@@ -91,6 +91,10 @@ class Chunk:
             episode.set_state(state)
         self._write()
 
+    def expert_views(self) -> list[NDArray[np.float32]]:
+        """What each environment's demonstrator sees, where that is not the observation."""
+        return [episode.expert_view() for episode in self._episodes]  # type: ignore[attr-defined]
+
     def pictures(self) -> list[NDArray[np.uint8]]:
         """One picture per environment."""
         if self._renderer is None:

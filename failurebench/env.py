@@ -99,7 +99,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         self._episode.begin(self.np_random)
         if self.render_mode == "human":
             self._show()
-        return self._episode.observation(), self._episode.info()
+        return self.observation(), self._episode.info()
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One agent step; the action is clipped to [-1, 1].
@@ -112,7 +112,7 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
         episode.step(*self.interface.moves(action, self.action_space.shape or ()).tolist())
         if self.render_mode == "human":
             self._show()
-        return episode.observation(), episode.reward, episode.terminated, episode.truncated, episode.info()
+        return self.observation(), episode.reward, episode.terminated, episode.truncated, episode.info()
 
     def get_state(self) -> State:
         """The whole episode, as plain arrays and scalars."""
@@ -125,7 +125,8 @@ class FailureEnv(gymnasium.Env[Observation, Action]):
 
     def observation(self) -> Observation:
         """The current observation, for use after ``set_state``."""
-        return self._episode.observation()
+        seen: Observation = self.interface.unpacked(self._episode.observation())
+        return seen
 
     def render(self) -> Any:
         """What the render mode says, or None without one.

@@ -29,6 +29,11 @@ CORNER = View()
 """MetaWorld's"""
 
 
+def as_is(rows: NDArray[Any]) -> NDArray[Any]:
+    """The observations of a task whose space is flat."""
+    return rows
+
+
 @dataclass(frozen=True)
 class Interface:
     """What single and vector environments of one arm have in common."""
@@ -48,6 +53,9 @@ class Interface:
     view: View = CORNER
     models: str = "metaworld"
     """the distribution that the scene's models come with"""
+
+    unpacked: Callable[[NDArray[Any]], Any] = as_is
+    """an episode's flat observation, or a batch of them, as ``observation_space`` has it"""
 
 
 def sawyer_interface() -> Interface:

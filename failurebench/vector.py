@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -124,7 +125,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
         infos = _infos(now, np.ones(self.num_envs, np.bool_))
         ended = terminations | truncations
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            infos |= _final(final, ended)
+            infos |= _final(final, ended, self.interface.unpacked)
         return self.observations(), now["reward"].copy(), terminations, truncations, infos
 
     def get_states(self) -> list[State]:
@@ -142,7 +143,7 @@ class FailureVectorEnv(VectorEnv[Observations, NDArray[np.float32], NDArray[Any]
 
     def observations(self) -> Observations:
         """The current observations, for use after ``set_states``."""
-        observations: Observations = self._chunk.rows[0]["observation"].copy()
+        observations: Observations = self.interface.unpacked(self._chunk.rows[0]["observation"].copy())
         return observations
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
@@ -182,11 +183,11 @@ def _infos(rows: NDArray[Any], mask: Bools) -> dict[str, Any]:
     return infos
 
 
-def _final(rows: NDArray[Any], ended: Bools) -> dict[str, Any]:
+def _final(rows: NDArray[Any], ended: Bools, unpacked: Callable[[NDArray[Any]], Any]) -> dict[str, Any]:
     """The last observation and info of ended episodes, under Gymnasium's ``final_`` keys."""
     final_obs = np.full(len(rows), None, dtype=object)
     for i in np.flatnonzero(ended):
-        final_obs[i] = rows["observation"][i].copy()
+        final_obs[i] = unpacked(rows["observation"][i].copy())
     info = _infos(rows, ended)
     return {"final_obs": final_obs, "_final_obs": ended.copy(), "final_info": info, "_final_info": ended.copy()}
 

@@ -115,6 +115,10 @@ class Workers:
         """Continue saved episodes, bit for bit."""
         self._ask("set_states", *((states[worker.mine],) for worker in self._workers))
 
+    def expert_views(self) -> list[NDArray[np.float32]]:
+        """What each environment's demonstrator sees, where that is not the observation."""
+        return [view for views in self._ask("expert_views") for view in views]
+
     def pictures(self) -> list[NDArray[np.uint8]]:
         """One picture per environment."""
         return [picture for pictures in self._ask("pictures") for picture in pictures]

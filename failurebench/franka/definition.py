@@ -42,6 +42,8 @@ FASTEST_MPS = 2.0
 STRONGEST_N = 100.0
 OLDEST_S = 10.0
 
+OBSERVED = ("state", "points")
+
 MAX_DELAY = 2
 """control steps that a command may be late at most"""
 
@@ -70,6 +72,12 @@ class FrankaTask(ABC):
 
     actuator_gain: float = 1.0
     """share of a commanded displacement that the reference really moves"""
+
+    observe: str = "state"
+    """``state`` shows estimates of where things are, ``points`` what a depth camera sees of them"""
+
+    depth_noise_m: float = 0.0
+    """standard deviation of each of those points along its ray"""
 
     name: ClassVar[str]
     """stamped into saved states and bundles of sizes"""
@@ -186,6 +194,9 @@ class FrankaTask(ABC):
         self._check_number("object_noise_m", 0.0, 0.05, "metres")
         self._check_number("object_dropout", 0.0, 0.95, "a probability")
         self._check_number("actuator_gain", 0.1, 2.0, "a share of the commanded displacement")
+        if self.observe not in OBSERVED:
+            raise ValueError(f"observe is {self.observe!r}; the choices are {', '.join(OBSERVED)}")
+        self._check_number("depth_noise_m", 0.0, 0.05, "metres")
 
     def _check_number(self, name: str, low: float, high: float, what: str) -> None:
         """Refuse what is no number between ``low`` and ``high``; keep it as a plain float."""

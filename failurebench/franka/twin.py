@@ -160,11 +160,11 @@ class TwinEpisode(Judged):
             "reference": np.array(self.reference),
             "late": np.array(self._late).reshape(-1, 2),
             "camera": self._camera.get_state(),
-            "points": self._points.copy(),
             "person": np.zeros(0) if self._person is None else self._person.get_state(),
             "force": self.scene.force_n,
             "steps": self.steps,
             "failed": self.failed,
+            **({"points": self._points.copy()} if len(self._points) else {}),
         }
 
     def set_state(self, state: State) -> None:
@@ -181,11 +181,11 @@ class TwinEpisode(Judged):
             "reference",
             "late",
             "camera",
-            "points",
             "person",
             "force",
             "steps",
             "failed",
+            *(["points"] if len(self._points) else []),
         }
         size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_INTEGRATION)
         self.require(state, keys, (size,))
@@ -200,7 +200,9 @@ class TwinEpisode(Judged):
         if self._person is not None:
             self._person.set_state(state["person"])
         self.scene = self._snapshot(float(state["force"]))
-        self.seen, self._points = self._camera.again(self.scene), state["points"].copy()
+        self.seen = self._camera.again(self.scene)
+        if len(self._points):
+            self._points = state["points"].copy()
         self.steps, self.failed = int(state["steps"]), bool(state["failed"])
         self.nothing_happened(self.task.margin(self.scene, self.layout))
 
