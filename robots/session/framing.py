@@ -90,7 +90,8 @@ class AppendedFrames:
             os.ftruncate(self._file, reader.offset)
             os.fsync(self._file)
         except OSError as error:
-            raise RobotError(f"cannot write {path}: {error.strerror or error}; make it writable, or choose another --out") from error
+            why = error.strerror or error
+            raise RobotError(f"cannot write {path}: {why}; make it writable, or choose another --out") from error
         self._end, self._open = reader.offset, True
 
     def append(self, content: bytes) -> None:

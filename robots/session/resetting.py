@@ -1,0 +1,213 @@
+"""Between two episodes: the arm is able to move, the finger stands at its start, the object where episodes begin. Never blindly.
+
+A person is asked wherever this cannot be seen to, and nothing goes on until they say ``reset_done``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from failurebench.franka.definition import FrankaTask
+from failurebench.franka.geometry import Vec2
+from failurebench.franka.scene import Layout, Scene
+from robots.arm.interface import ArmStatus
+from robots.errors import RobotError
+from robots.operator.interface import Event, Word
+from robots.perception.interface import Estimate
+from robots.session import words
+from robots.session.pace import Clock
+from robots.session.route import route
+from robots.session.station import Station
+
+POLL_S = 0.05
+
+
+class SessionEnded(Exception):
+    """The operator ends the session; everything up to now is kept."""
+
+
+@dataclass(frozen=True)
+class ResetConfig:
+    """How the table is put back."""
+
+    by: Literal["human", "scripted"] = "human"
+    """``scripted`` asks a person only where the object is not seen where episodes begin, or a failure came before"""
+
+    speed_mps: float = 0.08
+    """of the finger on its way to the start"""
+
+    near_m: float = 0.03
+    """how far from the range that episodes begin in the object may stand"""
+
+    fresh_s: float = 0.5
+    """age of the estimate that the start is judged by"""
+
+    patience_s: float = 20.0
+    """that a lost controller or a first estimate may take before a person is asked"""
+
+
+Say = Callable[[str, str], None]
+"""keeps an event: word, detail"""
+
+
+class Resetting:
+    """Brings a station to the start of an episode.
+
+    Args:
+        task: the definition.
+        station: opened.
+        config: how.
+        hear: what the operator said since it was last asked; journals it.
+        say: journals the session's own words.
+    """
+
+    def __init__(
+        self, task: FrankaTask, station: Station, config: ResetConfig, hear: Callable[[], list[Event]], say: Say, clock: Clock
+    ) -> None:
+        self.task, self.station, self.config = task, station, config
+        self._hear, self._say, self.clock = hear, say, clock
+
+    def prepare(self, seed: int, failed: bool) -> Layout:
+        """The layout of the episode that ``seed`` names, as it stands on the table now.
+
+        Args:
+            failed: whether the episode before ended in trouble that a person has to look at.
+
+        Raises:
+            SessionEnded: the operator quits.
+            RobotError: the arm cannot be had back.
+        """
+        drawn = self.task.layout(np.random.default_rng(seed))
+        self.able()
+        if self.station.stage is not None:
+            return self._on_stage(drawn, seed)
+        asked = self.config.by == "human" or failed
+        if asked:
+            self._ask("put the object where episodes begin, everything else back, and step away")
+        while True:
+            wrong = self._to_start(drawn) or self._misplaced()
+            if not wrong:
+                self._say(words.RESET, "human" if asked else "scripted")
+                return self._seen(drawn)
+            asked = True
+            self._ask(wrong)
+
+    def able(self) -> None:
+        """The arm can be moved again, or a person is asked until it can."""
+        since = self.clock.now()
+        while (status := self.station.arm.state().status) not in (ArmStatus.IDLE, ArmStatus.RUNNING, ArmStatus.HOLD):
+            if status in (ArmStatus.REFLEX, ArmStatus.REACTION_STOP):
+                if self.station.arm.recover():
+                    self._say(words.RECOVERED, status.value)
+                else:
+                    self._ask(f"the arm cannot leave {status.value} by itself: free it")
+            elif status is ArmStatus.USER_STOP:
+                self._ask("the stop is pressed: release it when everything is clear")
+            else:
+                self._reconnect(since)
+                self._say(words.RECOVERED, status.value)
+
+    def _reconnect(self, since: float) -> None:
+        while True:
+            try:
+                self.station.arm.connect()
+                return
+            except RobotError as error:
+                if self.clock.now() - since > self.config.patience_s:
+                    raise
+                self._say(words.FAULT, str(error))
+                self._pause(1.0)
+
+    def _on_stage(self, drawn: Layout, seed: int) -> Layout:
+        """A twin's table is put back by itself; objects that bar the way are put back first."""
+        assert self.station.stage is not None
+        if self._to_start(drawn):
+            self.station.stage.reset(seed)
+            self._pause(0.2)
+            if wrong := self._to_start(drawn):
+                raise RobotError(f"the twin's arm cannot reach the start: {wrong}")
+        layout = self.station.stage.reset(seed)
+        self._say(words.RESET, "stage")
+        begun = self.clock.now()
+        self._newer_than(begun)
+        return layout
+
+    def _to_start(self, layout: Layout) -> str:
+        """Move the finger to its start; what prevents that, empty where nothing does."""
+        state, estimate = self.station.arm.state(), self._newer_than(self.clock.now() - self.config.fresh_s)
+        at: Vec2 = state.tip[0], state.tip[1]
+        target = self.task.hand_start
+        if math.dist(at, target) < 0.005:
+            return ""
+        if estimate is None:
+            return "nothing is seen of the object, so no way past it is known: look at camera and markers"
+        scene = Scene(at, (0.0, 0.0), estimate.object, estimate.yaw, obstacle=estimate.obstacle)
+        corners = route(self.task, scene, with_hazard(layout, estimate), target)
+        if corners is None:
+            return f"no free way from ({at[0]:.2f}, {at[1]:.2f}) to the start at ({target[0]:.2f}, {target[1]:.2f}): clear it"
+        for corner in corners:
+            if not self.station.arm.move_to(corner, self.config.speed_mps):
+                self.able()
+                return f"the finger did not arrive at ({corner[0]:.2f}, {corner[1]:.2f}): look what holds it"
+        return ""
+
+    def _misplaced(self) -> str:
+        """What is wrong with the object's place; empty where episodes can begin."""
+        estimate = self._newer_than(self.clock.now())
+        if estimate is None:
+            return "the object is not seen: look at camera and markers"
+        outside = [
+            max(low - at, at - high, 0.0)
+            for at, (low, high) in zip(estimate.object, self.task.starts[self.task.start_range], strict=True)
+        ]
+        if math.hypot(*outside) <= self.config.near_m:
+            return ""
+        (x_low, x_high), (y_low, y_high) = self.task.starts[self.task.start_range]
+        x, y = estimate.object
+        start = f"x {x_low:g} to {x_high:g}, y {y_low:g} to {y_high:g}"
+        return f"the object is seen at ({x:.3f}, {y:.3f}) m; episodes begin with it at {start}"
+
+    def _seen(self, drawn: Layout) -> Layout:
+        """What is configured, with what is seen in place of what would have been drawn."""
+        estimate = self._newer_than(self.clock.now() - self.config.fresh_s)
+        if estimate is None:
+            raise RobotError("the object was lost from sight right after the reset; look at camera and markers")
+        return with_hazard(drawn, estimate)._replace(object=estimate.object, yaw=estimate.yaw)
+
+    def _newer_than(self, moment: float) -> Estimate | None:
+        """An estimate made after ``moment``, waited for; None where none comes."""
+        until = self.clock.now() + max(self.config.fresh_s, 0.5)
+        while True:
+            estimate = self.station.estimator.newest()
+            if estimate is not None and estimate.confidence > 0.0 and estimate.seen >= moment:
+                return estimate
+            if self.clock.now() > until:
+                return None
+            self.clock.sleep(POLL_S)
+
+    def _ask(self, why: str) -> None:
+        """Hold and wait until a person says that it is done."""
+        self.station.arm.hold("needs_reset")
+        self._say(words.NEEDS_RESET, why)
+        while not any(event.word is Word.RESET_DONE for event in self._listen()):
+            self.clock.sleep(POLL_S)
+
+    def _listen(self) -> list[Event]:
+        events = self._hear()
+        if any(event.word is Word.QUIT for event in events):
+            raise SessionEnded("the operator ended the session")
+        return events
+
+    def _pause(self, seconds: float) -> None:
+        self._listen()
+        self.clock.sleep(seconds)
+
+
+def with_hazard(layout: Layout, estimate: Estimate) -> Layout:
+    """The layout with its hazard where it is seen, if it is."""
+    return layout._replace(hazard=tuple(estimate.hazard)) if estimate.hazard else layout
