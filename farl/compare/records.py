@@ -120,9 +120,9 @@ def read_run(folder: Path) -> Run:
     """A run directory with all that it has on record."""
     return dataclasses.replace(
         without_books(folder),
-        episodes=_rows(folder / "episodes.jsonl"),
-        evaluations=_rows(folder / "evaluations.jsonl"),
-        metrics=_rows(folder / "metrics.jsonl"),
+        episodes=read_rows(folder / "episodes.jsonl"),
+        evaluations=read_rows(folder / "evaluations.jsonl"),
+        metrics=read_rows(folder / "metrics.jsonl"),
     )
 
 
@@ -179,7 +179,8 @@ def _against_metrics(run: Run) -> Iterator[str]:
             yield f"{run.name}: metrics.jsonl counts {last[key]} {key}, episodes.jsonl {count} at step {last['step']}"
 
 
-def _rows(path: Path) -> list[Record]:
+def read_rows(path: Path) -> list[Record]:
+    """The lines of a JSONL file, none where it is missing; raises UserError where one is broken."""
     try:
         return list(read_jsonl(path))
     except json.JSONDecodeError as error:

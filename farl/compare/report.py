@@ -18,8 +18,10 @@ from farl.compare.diagnostic_table import Diagnostics, diagnose_study
 from farl.compare.drawing import Plot, short_count
 from farl.compare.figures import figures
 from farl.compare.palette import COLOURS, Colour, method_colours
-from farl.compare.published import AGENT_STEPS, NOTE, SEEDS, PublishedRow, published_rows
-from farl.compare.records import Record, Run, find_runs, read_json, read_yaml
+from farl.compare.published import AGENT_STEPS, NOTE, ROBOT_EPISODES, ROBOT_NOTE, SEEDS, PublishedRow, published_rows
+from farl.compare.records import Record, Run, find_runs, read_json, read_rows, read_yaml
+from farl.compare.robot import RobotPart, robot_part
+from farl.compare.robot_figures import robot_figures
 from farl.compare.statistics import Interval, Reduction
 from farl.compare.summary import CAUSES, Comparison, MethodSummary, compare_runs, gated_fraction
 from farl.errors import UserError
@@ -56,6 +58,7 @@ class Section:
     headline: str
     plots: dict[str, Plot]
     diagnostics: Diagnostics
+    robot: RobotPart | None
     published: list[PublishedRow]
     acceptance: list[Acceptance]
     videos: list[Video]
@@ -85,6 +88,8 @@ def write_report(study: Path, render_clips: bool = True) -> Path:
         config_text=_text(study / "config.yaml"),
         machines=_distinct(runs, _machine),
         note=NOTE,
+        robot_note=ROBOT_NOTE,
+        robot_episodes=ROBOT_EPISODES,
         published_steps=AGENT_STEPS,
         published_seeds=SEEDS,
         command=f"farl compare {study / 'config.yaml'}",
@@ -98,12 +103,16 @@ def _section(study: Path, runs: list[Run], config: Record, colours: dict[str, Co
     comparison = compare_runs(task, runs, config.get("methods") or ())
     diagnostics = diagnose_study(comparison)
     plots = figures(comparison, colours) | diagnostic_figures(task, diagnostics, colours) if comparison.methods else {}
+    robot = robot_part(comparison)
+    if robot is not None:
+        plots |= robot_figures(task, robot, colours)
     videos, clip_note = _videos(runs) if render_clips else ([], "Clips were left out of this page.")
     return Section(
         comparison=comparison,
-        headline=_headline(comparison),
+        headline=_headline(comparison) if robot is None else robot.headline,
         plots=plots,
         diagnostics=diagnostics,
+        robot=robot,
         published=published_rows(task),
         acceptance=_acceptance(study / "bundles" / task),
         videos=videos,
@@ -291,6 +300,9 @@ def csv_row(run: Run) -> Record:
         "timeouts": outcomes.count("timeout"),
         "ended_by_failure": outcomes.count("failure"),
         "failures": run.failures,
+        "violating_steps": sum(row["failing_steps"] for row in run.episodes),
+        "human_steps": sum(row.get("human_steps") or 0 for row in run.episodes),
+        "lost": len(read_rows(run.folder / "lost.jsonl")),
         "failures_per_episode": run.failures / episodes if episodes else "",
         "failures_per_10k_steps": 1e4 * run.failures / run.steps if run.steps else "",
         "success_rate": outcomes.count("success") / episodes if episodes else "",
