@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from failurebench.franka.definition import FINGER_HEIGHT_M
 from failurebench.franka.geometry import Vec2
 from robots.actions import GatedAction
 
@@ -80,12 +81,16 @@ class Arm(Protocol):
         """Stand where the finger is now."""
         ...
 
-    def move_to(self, target: Vec2, speed_mps: float) -> bool:
-        """Bring the finger's reference to ``target`` in a straight line, inside the same limits; whether it arrived."""
+    def move_to(self, target: Vec2, speed_mps: float, height_m: float = FINGER_HEIGHT_M) -> bool:
+        """Bring the finger to ``target`` in a straight line, inside the same limits; whether it arrived. It holds there."""
         ...
 
     def recover(self) -> bool:
         """Leave REACTION_STOP or REFLEX by backing off along the contact; False where a person is needed."""
+        ...
+
+    def new_episode(self) -> None:
+        """Stops by force are counted anew, towards the episode's allowance."""
         ...
 
     def close(self) -> None:

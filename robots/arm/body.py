@@ -1,0 +1,278 @@
+"""The arm as one thread keeps it: readings, the running motion, the state, and a new connection after the old one died."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from robots.arm.config import ArmConfig
+from robots.arm.connection import Connection, Reading, connect, load_franky
+from robots.arm.interface import ArmStatus
+from robots.arm.states import ABLE, STOPPED_BY_PERSON, Happening, after, happened
+from robots.arm.tracking import Tracker, make_tracker
+from robots.errors import RobotError
+from robots.limits import Limits, Vec3
+from robots.permit import Permit, stand
+
+BEAT_S = 0.01
+"""between two readings"""
+
+REMEMBERED = 30
+"""beats that are looked back on for a contact"""
+
+FIRST_RETRY_S, LAST_RETRY_S = 0.25, 5.0
+"""pauses between attempts to reach a controller that fell silent; doubled each time"""
+
+
+class Change(NamedTuple):
+    """One change of state."""
+
+    time: float
+    """``time.monotonic()``"""
+    status: ArmStatus
+    reason: str
+
+
+class Contact(NamedTuple):
+    """What was felt when a force stopped the arm."""
+
+    force: Vec3
+    lead: Vec3
+    """from the finger to its reference"""
+
+
+class Body:
+    """Connection, motion and state. It follows permits only; who may ask for one is not decided here."""
+
+    def __init__(self, config: ArmConfig, limits: Limits) -> None:
+        self.config, self.limits = config, limits
+        self.status = ArmStatus.CLOSED
+        self.changes: deque[Change] = deque(maxlen=1000)
+        self.contact: Contact | None = None
+        self.raised = 1.0
+        """factor on reaction and reflex thresholds"""
+        self._newest: Reading | None = None
+        self._felt: deque[tuple[Reading, Vec3]] = deque(maxlen=REMEMBERED)
+        self._connection: Connection | None = None
+        self._tracker: Tracker | None = None
+        self._stopping, self._prepared = False, False
+        self._errors: tuple[str, ...] = ()
+        self._changed = threading.Condition(threading.RLock())
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Connect and begin to read; raises RobotError."""
+        with self._changed:
+            self._attach(connect(self.config))
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._beat_on, name="arm", daemon=True)
+        self._thread.start()
+        if not self.wait_for(lambda: self._newest is not None, 2.0):
+            raise RobotError(f"the controller at {self.config.host} sends no state; restart it")
+
+    def close(self) -> None:
+        """End the motion and let go; can be called twice."""
+        if self.moving:
+            self.stop("closed")
+            self.wait_for(lambda: not self.moving, 2.5)
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(3.0)
+        with self._changed:
+            self._apply(Happening.CLOSED, "closed")
+            self._connection = self._tracker = None
+
+    @property
+    def reading(self) -> Reading:
+        """The newest; old where the controller is silent."""
+        if self._newest is None:
+            raise RobotError("the arm is not connected; call connect first")
+        return self._newest
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What is wrong, in the controller's words."""
+        return self.reading.report.errors or self._errors
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a motion is being ended."""
+        return self._stopping
+
+    @property
+    def moving(self) -> bool:
+        """Whether a motion runs, be it one that stands."""
+        return self.status in (ArmStatus.RUNNING, ArmStatus.HOLD)
+
+    @property
+    def able(self) -> bool:
+        """Whether a command would be taken."""
+        return self.status in ABLE and not self._stopping
+
+    @property
+    def reference(self) -> Vec3:
+        """Where the finger is asked to be: where it is, without a motion."""
+        tracker = self._tracker
+        return self.reading.tip if tracker is None else tracker.reference
+
+    def follow(self, permit: Permit, reason: str = "") -> None:
+        """Go where the permit says, starting a motion from where the finger is if there is none."""
+        with self._changed:
+            if not self.able:
+                return
+            held, now = "held" in permit.clipped, time.monotonic()
+            if self._tracker is None:
+                if held:
+                    return
+                self._begin()
+            assert self._tracker is not None
+            self._tracker.follow(permit, self.reading.tip, now)
+            self._apply(Happening.HELD if held else Happening.COMMANDED, reason)
+
+    def started(self, seconds: float) -> bool:
+        """Whether the controller really moves, waiting for it for a while: it may accept a motion and never begin."""
+        return self.wait_for(lambda: self.reading.report.mode == "Move", seconds)
+
+    def stop(self, reason: str) -> None:
+        """End the motion; the state follows when the arm has come to rest."""
+        with self._changed:
+            if self._tracker is None or self._stopping:
+                return
+            self._stopping = True
+            self.changes.append(Change(time.monotonic(), self.status, f"stopping: {reason}"))
+            with contextlib.suppress(Exception):  # a motion that has just failed is told by the next reading
+                self._tracker.stop()
+
+    def set_raised(self, factor: float) -> None:
+        """Multiply reaction and reflex thresholds; without a motion only. ConnectionError where nobody answers."""
+        connection = self._attached()
+        connection.set_thresholds(factor * self.limits.reflex_force_n, factor * self.limits.reflex_torque_nm)
+        self.raised = factor
+
+    def clear_errors(self) -> None:
+        """Ask for the controller's recovery; ConnectionError where nobody answers."""
+        self._attached().clear_errors()
+
+    def cleared(self, seconds: float) -> bool:
+        """Wait until the controller is idle and without errors, and leave the state of being stopped then."""
+        since = time.monotonic()
+
+        def idle() -> bool:
+            reading = self.reading
+            return reading.time > since and reading.report.mode == "Idle" and not reading.report.errors
+
+        if not self.wait_for(idle, seconds):
+            return False
+        with self._changed:
+            self._errors = ()
+            self._apply(Happening.CLEARED, "recovered")
+        return self.status is ArmStatus.IDLE
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Whether ``condition`` came true within that time; looked at with every reading."""
+        with self._changed:
+            return self._changed.wait_for(condition, seconds)
+
+    def _attached(self) -> Connection:
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError("there is no connection to the controller")
+        return connection
+
+    def _attach(self, connection: Connection) -> None:
+        self._connection, self._tracker, self._stopping, self.raised = connection, None, False, 1.0
+        # A controller that a person has stopped takes no settings; they are sent before the first motion at the latest.
+        with contextlib.suppress(load_franky().CommandException):
+            self._prepared = False
+            connection.prepare(self.limits)
+            self._prepared = True
+        self._errors = ()
+        self._apply(Happening.CONNECTED, "connected")
+
+    def _begin(self) -> None:
+        connection = self._attached()
+        if not self._prepared:
+            connection.prepare(self.limits)
+            self._prepared = True
+        tracker = make_tracker(connection, self.limits, self.raised * self.limits.reaction_force_n)
+        tracker.begin(stand(self.reading.tip))
+        self._tracker = tracker
+
+    def _apply(self, happening: Happening, reason: str) -> None:
+        status = after(self.status, happening)
+        if status is self.status:
+            return
+        if status in (ArmStatus.REACTION_STOP, ArmStatus.REFLEX):
+            self.contact = self._strongest()
+        if status not in (ArmStatus.RUNNING, ArmStatus.HOLD):
+            self._tracker, self._stopping = None, False
+        self.status = status
+        self.changes.append(Change(time.monotonic(), status, reason))
+        self._changed.notify_all()
+
+    def _strongest(self) -> Contact | None:
+        """The moment of the greatest force, a short while back."""
+        if not self._felt:
+            return None
+        reading, reference = max(self._felt, key=lambda felt: sum(part**2 for part in felt[0].force))
+        x, y, z = (r - t for r, t in zip(reference, reading.tip, strict=True))
+        return Contact(reading.force, (x, y, z))
+
+    def _beat_on(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            if self._connection is None:
+                self._reconnect()
+                continue
+            try:
+                self._beat(self._connection)
+            except Exception as error:  # the library has no common base; whatever it is, the controller cannot be trusted
+                with self._changed:
+                    self._connection, self._errors = None, ("no_answer",)
+                    self._apply(Happening.SILENT, str(error))
+
+    def _beat(self, connection: Connection) -> None:
+        """One reading and what follows from it."""
+        franky, aborted = load_franky(), ""
+        try:
+            finished = bool(connection.robot.poll_motion())  # True when no motion runs, whatever its documentation says
+        except (franky.ControlException, franky.CommandException) as error:
+            finished, aborted = True, str(error)
+        reading = connection.read(finished)
+        with self._changed:
+            self._keep(reading)
+            if self._tracker is not None and not finished:
+                self._tracker.pulse(time.monotonic())
+            if aborted:
+                self._errors = tuple(re.findall(r"\w+_\w+", aborted.partition("[")[2])) or (aborted,)
+                if reading.report.mode not in STOPPED_BY_PERSON:
+                    self._apply(Happening.REFLEXED, aborted)
+            ran_out = self._tracker is not None and self._tracker.runs_out(time.monotonic())
+            happening = happened(self.status, reading.report, self._stopping or ran_out)
+            if happening is not None:
+                self._apply(happening, ", ".join(reading.report.errors) or reading.report.mode)
+            self._changed.notify_all()
+
+    def _keep(self, reading: Reading) -> None:
+        if self._newest is not None and reading.clock_s == self._newest.clock_s:
+            reading = reading._replace(time=self._newest.time)  # the same state again: it is getting old
+        self._newest = reading
+        self._felt.append((reading, self.reference))
+
+    def _reconnect(self) -> None:
+        """Build the connection anew, with growing pauses, until it works or the arm is closed."""
+        pause = FIRST_RETRY_S
+        while not self._ended.wait(pause):
+            pause = min(2.0 * pause, LAST_RETRY_S)
+            try:
+                connection = connect(self.config)
+                with self._changed:
+                    self._attach(connection)
+                return
+            except Exception as error:
+                self.changes.append(Change(time.monotonic(), self.status, f"not reached: {error}"))
