@@ -107,7 +107,7 @@ class Resetting:
                 else:
                     self._ask(f"the arm cannot leave {status.value} by itself: free it")
             elif status is ArmStatus.USER_STOP:
-                self._ask("the stop is pressed: release it when everything is clear")
+                self._ask(f"{words.STOP_PRESSED}: release it when everything is clear")
             else:
                 self._reconnect(since)
                 self._say(words.RECOVERED, status.value)
