@@ -1,0 +1,164 @@
+"""What is known of a session at a moment: computed here once, shown by the page and in the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from robots.session.journal import IMAGES, Follower, read_manifest
+from robots.session.record import EventRecord, StepRecord
+from robots.watch.banner import Banner, Phase, banner
+from robots.watch.tally import Tally, Totals
+
+CURVE = 200
+"""steps whose risk is drawn: twenty seconds"""
+TIMED = 600
+"""steps that times are judged over: a minute"""
+SAID = 5
+"""newest events that are shown"""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds: the newest, and the 99th percentile of the last minute of steps."""
+
+    newest: float = math.nan
+    p99: float = math.nan
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that a view shows; nothing here changes."""
+
+    task: str
+    method: str
+    banner: Banner
+    quiet_s: float
+    """since the session last wrote something"""
+    episode: int
+    """that count, the one that is running included"""
+    budget: int
+    totals: Totals
+    failing: bool
+    """whether the newest step violates"""
+    step: StepRecord | None
+    """the newest"""
+    curve: tuple[StepRecord, ...]
+    """the newest steps of the running or the last episode"""
+    period: Timing
+    decision: Timing
+    said: tuple[EventRecord, ...]
+    """the newest events, oldest first"""
+    pictures: Mapping[str, Path]
+    """camera -> its newest picture"""
+
+    @property
+    def force_n(self) -> float:
+        """Magnitude of the newest force."""
+        return math.hypot(*self.step.force) if self.step is not None else math.nan
+
+
+class Session:
+    """Follows one session; every look reads only what is new.
+
+    Args:
+        folder: the run's folder, or ``session`` in it.
+
+    Raises:
+        RobotError: there is no session.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = session_folder(folder)
+        self.manifest: dict[str, Any] = read_manifest(self.folder)
+        self._follower = Follower(self.folder)
+        self._tally = Tally(int(self.manifest.get("label_back_steps", 3)))
+        self._phase = Phase()
+        self._curve: deque[StepRecord] = deque(maxlen=CURVE)
+        self._times: deque[tuple[float, float]] = deque(maxlen=TIMED)
+        self._said: deque[EventRecord] = deque(maxlen=SAID)
+        self._waiting: deque[EventRecord] = deque()
+        """read before the steps that they came after"""
+        self._newest: StepRecord | None = None
+        self._written = math.nan
+        self._pictures: dict[str, Path] = {}
+        self.version = 0
+        """grows with everything new"""
+
+    def look(self) -> bool:
+        """Take in what is new; whether there was anything."""
+        news = self._follower.new()
+        if not news.steps and not news.events:
+            return False
+        self._waiting.extend(news.events)
+        for record in news.steps:
+            while self._waiting and _before(self._waiting[0], record):
+                self._hear(self._waiting.popleft())
+            self._take(record)
+        at = (self._newest.episode, self._newest.step + 1) if self._newest is not None else (0, 0)
+        while self._waiting and ((event := self._waiting[0]).step == 0 or (event.episode, event.step) <= at):
+            self._hear(self._waiting.popleft())
+        self.version += 1
+        return True
+
+    def facts(self, now: float) -> Facts:
+        """As of ``now``, ``time.time()``."""
+        quiet = max(0.0, now - self._written) if math.isfinite(self._written) else 0.0
+        times = np.array(self._times, dtype=np.float64).reshape(-1, 2)
+        period, decision = (_timing(times[:, column]) for column in (0, 1))
+        return Facts(
+            task=str(self.manifest.get("task", "")),
+            method=str(self.manifest.get("method", "")),
+            banner=banner(self._phase, quiet),
+            quiet_s=quiet,
+            episode=self._tally.begun,
+            budget=int(self.manifest.get("episodes", 50)),
+            totals=self._tally.now,
+            failing=self._newest is not None and self._newest.failure,
+            step=self._newest,
+            curve=tuple(self._curve),
+            period=period,
+            decision=decision,
+            said=tuple(self._said),
+            pictures=dict(self._pictures),
+        )
+
+    def _take(self, record: StepRecord) -> None:
+        if self._newest is not None and record.episode != self._newest.episode:
+            self._curve.clear()
+        self._newest = record
+        self._curve.append(record)
+        self._times.append((record.period, record.decision))
+        self._pictures |= {camera: self.folder / IMAGES / name for camera, name in record.images.items()}
+        self._tally.step(record)
+        self._phase.step(record)
+        self._wrote(record.time)
+
+    def _hear(self, record: EventRecord) -> None:
+        self._said.append(record)
+        self._tally.event(record)
+        self._phase.event(record)
+        self._wrote(record.time)
+
+    def _wrote(self, at: float) -> None:
+        self._written = at if math.isnan(self._written) else max(self._written, at)
+
+
+def session_folder(folder: Path) -> Path:
+    """The folder of the journal, for it or for the run that it lies in."""
+    return folder / "session" if (folder / "session").is_dir() else folder
+
+
+def _before(event: EventRecord, record: StepRecord) -> bool:
+    return (event.episode, event.step) <= (record.episode, record.step)
+
+
+def _timing(values: Any) -> Timing:
+    finite = values[np.isfinite(values)]
+    return Timing(float(values[-1]), float(np.percentile(finite, 99))) if len(finite) else Timing()
