@@ -19,9 +19,9 @@ BELIEVED_S = 5.0
 class FrameClock:
     """Maps stamps to ``time.monotonic()``.
 
-    ``global_time`` is the camera's clock, fitted to the host's wall clock by librealsense: the age is right. ``system_time`` is when
-    the host received the frame and ``hardware_clock`` counts from somewhere: what every frame spends on its way cannot be seen
-    in either, and ``transit_s`` is what is assumed of it.
+    ``global_time`` is the camera's clock, fitted to the host's wall clock by librealsense: the age is right. ``system_time`` is
+    when the host received the frame and ``hardware_clock`` counts from somewhere: what every frame spends on its way cannot be
+    seen in either, and ``transit_s`` is what is assumed of it.
 
     Args:
         transit_s: from exposure to the fastest arrival, for the domains that cannot know it.

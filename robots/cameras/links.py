@@ -139,7 +139,8 @@ class RecordingLink(_Piped):
     Args:
         path: the recording.
         repeat: begin anew at its end; otherwise its end is the camera's.
-        real_time: deliver at the pace it was recorded at, leaving out what nobody takes; otherwise every frame, as fast as it is taken.
+        real_time: deliver at the pace it was recorded at, leaving out what nobody takes; otherwise every frame, as fast as
+            it is taken.
     """
 
     def __init__(self, path: Path, repeat: bool = False, real_time: bool = True) -> None:

@@ -68,6 +68,7 @@ class SoftwareLink:
     def __init__(self, feed: Feed, fps: int = 30, baseline_m: float = 0.0, record_to: Path | None = None) -> None:
         self.feed, self.fps, self.baseline_m, self._record_to = feed, fps, baseline_m, record_to
         self._opened = False
+        self._recorder: Any = None
 
     def open(self) -> None:
         self.feed.open()
@@ -127,7 +128,7 @@ class SoftwareLink:
     def _push(self, picture: Rendered) -> None:
         rs = librealsense()
         stamp_ms = (picture.taken + time.time() - time.monotonic()) * 1000.0
-        images = quantised(picture.depth_m), np.ascontiguousarray(picture.color, np.uint8)
+        images: tuple[Any, Any] = quantised(picture.depth_m), np.ascontiguousarray(picture.color, np.uint8)
         for sensor, profile, image in zip(self._sensors, self._profiles, images, strict=True):
             frame = rs.software_video_frame()
             frame.pixels, frame.bpp = image, image.strides[1]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from robots.cameras.interface import Intrinsics
 from robots.errors import RobotError
+from robots.perception.edges import refined
 from robots.rigid import Array, Rigid, rotation
 
 Vec3 = tuple[float, float, float]
@@ -93,18 +94,17 @@ class Detector:
     """
 
     def __init__(self, dictionary: str) -> None:
-        import_cv2()
-        self._detector = _detector(dictionary)
+        self._detector, self._modules = _detector(dictionary), modules(dictionary)
 
     def detect(self, color: NDArray[np.uint8]) -> list[Detected]:
         """Every marker of the dictionary in an RGB picture ``[h, w, 3]``, by id; one id twice is no marker to rely on."""
         cv2 = import_cv2()
-        corners, ids, _ = self._detector.detectMarkers(cv2.cvtColor(color, cv2.COLOR_RGB2GRAY))
-        if ids is None:
-            return []
-        found = [Detected(int(id), np.asarray(four, np.float64).reshape(4, 2)) for id, four in zip(ids.ravel(), corners, strict=True)]
-        names = [marker.id for marker in found]
-        return sorted((marker for marker in found if names.count(marker.id) == 1), key=lambda marker: marker.id)
+        gray = cv2.cvtColor(color, cv2.COLOR_RGB2GRAY)
+        corners, ids, _ = self._detector.detectMarkers(gray)
+        names = [] if ids is None else [int(id) for id in ids.ravel()]
+        squares = (np.asarray(four, np.float64).reshape(4, 2) for four in corners)
+        found = [(id, four) for id, four in zip(names, squares, strict=True) if names.count(id) == 1]
+        return [Detected(id, refined(gray, four, self._modules)) for id, four in sorted(found, key=lambda pair: pair[0])]
 
 
 def poses(detected: Detected, size_m: float, intrinsics: Intrinsics) -> list[tuple[Rigid, float]]:
@@ -160,7 +160,9 @@ def import_cv2() -> Any:
     try:
         import cv2
     except ImportError as error:
-        raise RobotError(f"markers need OpenCV, which cannot be imported ({error}): pip install 'failure-aware-rl[robot]'") from error
+        raise RobotError(
+            f"markers need OpenCV, which cannot be imported ({error}): pip install 'failure-aware-rl[robot]'"
+        ) from error
     return cv2
 
 
@@ -177,5 +179,5 @@ def _dictionary(name: str) -> Any:
 def _detector(dictionary: str) -> Any:
     aruco = import_cv2().aruco
     parameters = aruco.DetectorParameters()
-    parameters.cornerRefinementMethod = aruco.CORNER_REFINE_SUBPIX
+    parameters.cornerRefinementMethod = aruco.CORNER_REFINE_NONE  # ours comes after
     return aruco.ArucoDetector(_dictionary(dictionary), parameters)

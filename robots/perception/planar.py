@@ -44,8 +44,8 @@ def stand(
 ) -> Fit | None:
     """Where the object stands; None without a marker, or where no marker agrees with an object that stands on the table.
 
-    That it stands there makes the depth of a small marker, which is poorly seen along the line of sight, unnecessary. A marker that the others
-    contradict (misread, or slipped) is left out.
+    That it stands there spares the distance of a small marker, which is poorly seen. A marker that the others contradict
+    (misread, or slipped) is left out.
 
     Args:
         seen: the object's markers that were detected.
