@@ -37,8 +37,8 @@ class ThresholdSearchConfig:
     num_envs: int = 32
     quantiles: tuple[float, ...] = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7)
     """quantiles of the risk of safe steps that are tried beside the calibrated threshold"""
-    success_weight: float = 0.5
-    """what losing every success weighs, where having every failure weighs 1"""
+    success_weight: float = 1.0
+    """what losing every success weighs, where having every failure weighs 1; gained ones count as much"""
 
     def __post_init__(self) -> None:
         if self.episodes < 0 or self.num_envs < 1:
@@ -70,17 +70,17 @@ def search_thresholds(bundle: OfflineBundle, config: ThresholdSearchConfig, prog
 
 
 def best(trials: Sequence[Trial], success_weight: float) -> Trial:
-    """The gated trial with the fewest failures and lost successes, each as a share of those of the first, without a gate.
+    """The gated trial with the fewest failures and the most successes, each as a share of those of the first, without a gate.
 
-    Shares, because a policy that rarely succeeds yet has few successes to lose, and all of its learning. Of equals the one that
-    acts least.
+    Shares, because a policy that rarely succeeds yet has few successes to lose, and all of its learning. Successes that are
+    gained count too: recovery also frees a task policy that is stuck. Of equals the one that acts least.
     """
     free, *gated = trials
 
     def cost(trial: Trial) -> float:
         failures = trial.failures / free.failures if free.failures else trial.failures
         kept = trial.successes / free.successes if free.successes else 1.0
-        return failures + success_weight * max(0.0, 1.0 - kept)
+        return failures - success_weight * kept
 
     return min(gated, key=lambda trial: (cost(trial), -(trial.threshold or 0.0)))
 

@@ -18,9 +18,9 @@ FREE = Trial(None, failures=0.40, successes=0.60, gated=0.0)
 @pytest.mark.parametrize(
     ("weight", "chosen"),
     [
-        (0.5, 0.3),  # 0.500 + 0, 0.125 + 0.5 * 0.167, 0.000 + 0.5 * 0.833
+        (1.0, 0.3),  # 0.500 - 1.083, 0.125 - 0.833, 0.000 - 0.167
         (0.0, 0.1),  # failures are all that counts
-        (3.0, 0.6),  # 0.500, 0.625, 2.500
+        (3.0, 0.6),  # 0.500 - 3.250, 0.125 - 2.500, 0.000 - 0.500
     ],
 )
 def test_failures_are_weighed_against_lost_successes(weight, chosen):
@@ -31,6 +31,11 @@ def test_failures_are_weighed_against_lost_successes(weight, chosen):
 def test_a_policy_that_rarely_succeeds_is_not_stopped_for_the_sake_of_its_few_successes():
     free = Trial(None, failures=0.20, successes=0.20, gated=0.0)
     assert best([free, Trial(0.6, 0.07, 0.17, 0.02), Trial(0.3, 0.02, 0.01, 0.05)], 0.5).threshold == 0.6
+
+
+def test_a_gate_under_which_more_succeed_is_preferred_to_one_that_saves_hardly_more():
+    free = Trial(None, failures=0.29, successes=0.76, gated=0.0)
+    assert best([free, Trial(0.46, 0.08, 0.85, 0.2), Trial(0.30, 0.07, 0.72, 0.4)], 1.0).threshold == 0.46
 
 
 def test_of_equally_good_thresholds_the_gate_that_acts_least_is_chosen():
@@ -54,7 +59,7 @@ def test_what_is_chosen_fails_least_of_what_was_tried_on_both_sides_of_the_calib
     assert min(t.threshold for t in gated) < before.threshold < max(t.threshold for t in gated)
     assert free.failures > 0.1  # otherwise nothing is compared here
     chosen = next(trial for trial in gated if trial.threshold == bundle.calibration.threshold)
-    assert chosen == best(bundle.calibration.trials, 0.5)
+    assert chosen == best(bundle.calibration.trials, ThresholdSearchConfig().success_weight)
     assert chosen.failures < free.failures
     for calibration in (bundle.calibration, *bundle.calibrations.values()):
         kept = [trial.threshold for trial in calibration.trials[1:]]
