@@ -68,6 +68,7 @@ class ImpedanceTracker:
             _pressed(self._franky, reaction_force_n), self._franky.TorqueStopMotion()
         )
         self._motion.add_reaction(reaction)
+        self._reach_m = limits.reach_m
         self.reference: Vec3 = (0.0, 0.0, 0.0)
         self._ramp = _Ramp((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
 
@@ -82,8 +83,9 @@ class ImpedanceTracker:
     def follow(self, permit: Permit, tip: Vec3, now: float) -> None:
         """Go there within one control period; a held permit is obeyed at once."""
         _demand(permit)
-        held = "held" in permit.clipped
-        begin = permit.reference if held else self._ramp.at(now)[0]
+        reach = 0.0 if "held" in permit.clipped else self._reach_m
+        # A reference that was re-anchored to a pushed finger jumps: what is more than one step's way is not fed forward.
+        begin = _within_reach(self._ramp.at(now)[0], permit.reference, reach)
         self.reference = permit.reference
         self._ramp = _Ramp(begin, permit.reference, now)
         self.pulse(now)
@@ -183,6 +185,15 @@ class _Ramp:
         x, y, z = (a + share * w for a, w in zip(self._begin, way, strict=True))
         rate = 1.0 / PERIOD_S if share < 1.0 else 0.0
         return (x, y, z), (way[0] * rate, way[1] * rate, way[2] * rate)
+
+
+def _within_reach(begin: Vec3, end: Vec3, reach_m: float) -> Vec3:
+    """The point nearest to ``begin`` that is no further than ``reach_m`` from ``end``."""
+    way = math.dist(begin, end)
+    if way <= reach_m:
+        return begin
+    x, y, z = (e + reach_m / way * (b - e) for b, e in zip(begin, end, strict=True))
+    return x, y, z
 
 
 def _demand(permit: Permit) -> None:
