@@ -168,8 +168,8 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         decision = self.pace.commanded_at - self._observed_at
         look = self.eyes.look_until(self.pace.observation_due, episode.layout, self.pace)
         said, ages = self._hear(), self.eyes.ages(look)
-        fault = self.eyes.fault(look, ages) or commanded.fault or _ending(said)
-        met = self.eyes.met_hazard(look)
+        met = self.eyes.met_hazard(look)   # then what the arm calls a fault is the failure itself
+        fault = "" if met else self.eyes.fault(look, ages) or commanded.fault or _ending(said)
         outcome = episode.conclude(self.eyes.scene(look), look.margin, look.detail, fault, met)
         self._see(look, ages, keep_last=bool(fault))
         self._keep(obs, gated, commanded, decision)

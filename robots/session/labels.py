@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,0 +1,81 @@
+"""Resets: what is seen to, what a person is asked for, and that nothing moves before they have answered."""
+
+import numpy as np
+import pytest
+
+from robots.arm.interface import ArmStatus
+from robots.operator.interface import Word
+from robots.session.journal import read_events
+from robots.session.resetting import SessionEnded
+from tests.robots.paper_table import PUSH, Table, later
+
+
+def test_the_stop_button_is_never_answered_by_motion_before_a_person_says_so():
+    table = Table()
+    table.env.reset(seed=0)
+    table.arm.status = ArmStatus.USER_STOP
+    table.step(0.0)
+    asked = later(table, 3.0, lambda: setattr(table.arm, "status", ArmStatus.IDLE))
+    done = later(table, 5.0, lambda: table.operator.say(Word.RESET_DONE))
+    table.env.reset(seed=1)
+    assert table.clock.now() >= max(asked, done)
+    assert not table.step(0.1)[3]
+
+
+def test_without_a_stage_nothing_moves_until_a_person_has_put_things_back(tmp_path):
+    table = Table(tmp_path, staged=False)
+    done = later(table, 4.0, lambda: table.operator.say(Word.RESET_DONE))
+    table.env.reset(seed=0)
+    assert table.clock.now() >= done
+    said = [event.word for event in read_events(tmp_path).records]
+    assert said == ["needs_reset", "reset_done", "reset", "episode"]
+
+
+def test_a_box_left_at_the_goal_is_noticed_and_asked_for_again(tmp_path):
+    table = Table(tmp_path, staged=False)
+    start, table.arm.object = table.arm.object, (0.66, -0.02)
+    later(table, 1.0, lambda: table.operator.say(Word.RESET_DONE))
+
+    def put_back():
+        table.arm.object = start
+        table.operator.say(Word.RESET_DONE)
+
+    later(table, 3.0, put_back)
+    obs, _ = table.env.reset(seed=0)
+    asked = [event.detail for event in read_events(tmp_path).records if event.word == "needs_reset"]
+    assert len(asked) == 2
+    assert "seen at (0.660, -0.020)" in asked[1]
+    np.testing.assert_allclose(obs[5:7], start, atol=1e-6)
+
+
+def test_scripted_resets_ask_only_after_trouble():
+    table = Table(staged=False, by="scripted")
+    table.env.reset(seed=0)
+    assert table.clock.now() < 1003.0
+    table.operator.say(Word.ABORT)
+    table.env.step(np.zeros(2, np.float32))
+    table.operator.say(Word.QUIT)
+    with pytest.raises(SessionEnded):
+        table.env.reset(seed=1)
+
+
+def test_the_way_back_to_the_start_touches_neither_wall_nor_box():
+    table = Table(staged=False)
+    later(table, 0.5, lambda: table.operator.say(Word.RESET_DONE))
+    table.env.reset(seed=0)
+    table.arm.tip = table.arm.reference = (0.66, -0.08)
+    layout, box = table.env.episode.layout, table.arm.object
+    nearest = []
+
+    def look():
+        scene = table.env.eyes.scene(table.env.eyes.look(layout))._replace(object=box)
+        nearest.append(PUSH.margin(scene, layout))
+
+    table.operator.say(Word.ABORT)
+    table.env.step(np.zeros(2, np.float32))
+    table.clock.everyone.append(look)
+    later(table, 0.5, lambda: table.operator.say(Word.RESET_DONE))
+    table.env.reset(seed=1)
+    assert table.arm.object == box
+    assert min(nearest) > 0.01
+    assert np.hypot(*np.subtract(table.arm.tip, PUSH.hand_start)) < 0.01
