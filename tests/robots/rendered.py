@@ -1,4 +1,4 @@
-"""Pictures of a Franka task's table, drawn by MuJoCo, whose every length and angle is known: perception is measured against them."""
+"""Pictures of a Franka task's table, drawn by MuJoCo, its lengths and angles known: perception is measured against them."""
 
 from __future__ import annotations
 
