@@ -88,6 +88,11 @@ class Phase:
 
 def banner(phase: Phase, quiet_s: float) -> Banner:
     """What to show ``quiet_s`` seconds after the session last wrote something."""
+    found = _choose(phase, quiet_s)
+    return found._replace(advice=found.advice[:1].upper() + found.advice[1:])
+
+
+def _choose(phase: Phase, quiet_s: float) -> Banner:
     if phase.name == "waiting":
         return Banner("WAITING", Light.ASKS, "the session has written nothing yet")
     if phase.name == "stopped":
@@ -95,8 +100,8 @@ def banner(phase: Phase, quiet_s: float) -> Banner:
     if phase.name == "asking":
         return _asking(phase)
     if not phase.paused and quiet_s > QUIET_S.get(phase.name, QUIET_S["between"]):
-        for_s = f"nothing was written for {quiet_s:.0f} s"
-        return Banner("NOT WRITING", Light.TROUBLE, f"{for_s}: the session hangs or was killed; {UNSURE}, then look at its terminal")
+        said = f"nothing was written for {quiet_s:.0f} s: the session hangs or was killed"
+        return Banner("NOT WRITING", Light.TROUBLE, f"{said}; {UNSURE}, then look at its terminal")
     trouble = _trouble(phase)
     if trouble is not None:
         return trouble
@@ -123,13 +128,15 @@ def _trouble(phase: Phase) -> Banner | None:
         which = (status or fault).replace("_", " ")
         return Banner("STOPPED", Light.MOVES, f"the arm met something ({which}) and backs off by itself: {HANDS_OFF}")
     if fault:
-        return Banner("FAULT", Light.MOVES, f"{_sentence(fault)}; the episode is not counted and the arm may move again: {HANDS_OFF}")
+        return Banner("FAULT", Light.MOVES, f"{fault}; the episode is not counted, the arm may move again: {HANDS_OFF}")
     return None
 
 
 def _in_episode(phase: Phase) -> Banner:
     if phase.status == ArmStatus.HOLD.value:
-        why = "the operator's device is unplugged: plug it in again" if phase.unplugged else "it may go on at any moment"
+        why = (
+            "the operator's device is unplugged: plug it in again" if phase.unplugged else "it may go on at any moment"
+        )
         return Banner("HOLDING", Light.MOVES, f"the arm holds still, but the episode runs: {why}")
     return Banner("RUNNING", Light.MOVES, f"the policy moves the arm: {HANDS_OFF}")
 

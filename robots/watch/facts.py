@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from robots.session.journal import IMAGES, Follower, read_manifest
+from robots.session.journal import IMAGES, Follower, News, read_manifest
 from robots.session.record import EventRecord, StepRecord
 from robots.watch.banner import Banner, Phase, banner
 from robots.watch.tally import Tally, Totals
@@ -20,7 +21,7 @@ CURVE = 200
 """steps whose risk is drawn: twenty seconds"""
 TIMED = 600
 """steps that times are judged over: a minute"""
-SAID = 5
+SAID = 4
 """newest events that are shown"""
 
 
@@ -41,6 +42,8 @@ class Facts:
     banner: Banner
     quiet_s: float
     """since the session last wrote something"""
+    live: bool
+    """whether an episode runs: otherwise what is known of the arm is as old as its last step"""
     episode: int
     """that count, the one that is running included"""
     budget: int
@@ -88,14 +91,20 @@ class Session:
         self._newest: StepRecord | None = None
         self._written = math.nan
         self._pictures: dict[str, Path] = {}
+        self._lock = threading.Lock()
         self.version = 0
         """grows with everything new"""
 
     def look(self) -> bool:
-        """Take in what is new; whether there was anything."""
+        """Take in what is new; whether there was anything. One thread may look while others ask for facts."""
         news = self._follower.new()
         if not news.steps and not news.events:
             return False
+        with self._lock:
+            self._sort_in(news)
+        return True
+
+    def _sort_in(self, news: News) -> None:
         self._waiting.extend(news.events)
         for record in news.steps:
             while self._waiting and _before(self._waiting[0], record):
@@ -105,10 +114,13 @@ class Session:
         while self._waiting and ((event := self._waiting[0]).step == 0 or (event.episode, event.step) <= at):
             self._hear(self._waiting.popleft())
         self.version += 1
-        return True
 
     def facts(self, now: float) -> Facts:
         """As of ``now``, ``time.time()``."""
+        with self._lock:
+            return self._facts(now)
+
+    def _facts(self, now: float) -> Facts:
         quiet = max(0.0, now - self._written) if math.isfinite(self._written) else 0.0
         times = np.array(self._times, dtype=np.float64).reshape(-1, 2)
         period, decision = (_timing(times[:, column]) for column in (0, 1))
@@ -117,6 +129,7 @@ class Session:
             method=str(self.manifest.get("method", "")),
             banner=banner(self._phase, quiet),
             quiet_s=quiet,
+            live=self._phase.name == "episode",
             episode=self._tally.begun,
             budget=int(self.manifest.get("episodes", 50)),
             totals=self._tally.now,

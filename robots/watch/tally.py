@@ -114,7 +114,7 @@ class Tally:
         if self.open is not None and self.open.number == number:
             self.open.counted = counted
             return
-        if self.open is not None:   # nobody wrote that it ended: its process was killed
+        if self.open is not None:  # nobody wrote that it ended: its process was killed
             self._end("lost: cut off")
         self.open = OpenEpisode(number, counted)
         self.begun += counted
