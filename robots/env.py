@@ -37,6 +37,9 @@ Observation = NDArray[np.float32]
 UNPERMITTED = "no_decision"
 """the fault of a step whose action carries no decision"""
 
+REFUSED = ("late_decision", "late_observation", "not_permitted", "not_finite")
+"""what an arm says of a decision that it does not follow: it holds for that step, and nothing is broken"""
+
 POLL_S = 0.02
 _ENDINGS = {Word.ABORT: "aborted", Word.UNPLUGGED: "operator_unplugged"}
 """what people and devices say that ends an episode, as the fault it is"""
@@ -140,18 +143,25 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         super().reset(seed=seed)
         station = self._open()
         drawn = seed if seed is not None else int(self.np_random.integers(2**31))
-        resetting = Resetting(self.task, station, self.config.reset, self._hear, self._say, self.clock)
+        resetting = Resetting(self.task, station, self.config.reset, self._hear, self.say, self.clock)
         layout = resetting.prepare(drawn, self._trouble)
         self.begun += self.counted
         self.number = self.begun if self.counted else 0
         self.episode = Episode(self.task, self.config.rules, layout)
         self._running, self._trouble, self._permit = True, False, None
-        self._say(words.EPISODE, words.layout_detail(layout, "counted" if self.counted else "slow"))
+        station.arm.new_episode()
+        self.say(words.EPISODE, words.layout_detail(layout, "counted" if self.counted else "slow"))
+        obs = self.look_again()
+        self.episode.outcome = self.episode.outcome._replace(margin=self._look.margin)
+        return obs, self._info("", Commanded(self._look.state.reference, (0.0, 0.0), ()))
+
+    def look_again(self) -> Observation:
+        """What is seen now, for an episode that has begun but not moved: the first decision is made on this."""
+        assert self.episode is not None
         self.pace.begin()
-        look = self.eyes.look(layout)
+        look = self.eyes.look(self.episode.layout)
         self._see(look, self.eyes.ages(look))
-        self.episode.outcome = self.episode.outcome._replace(margin=look.margin)
-        return self._obs.copy(), self._info("", Commanded(look.state.reference, (0.0, 0.0), ()))
+        return self._obs.copy()
 
     def step(self, action: Observation) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step: the permitted action at its deadline, then what it led to.
@@ -210,7 +220,10 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         if self.speed != 1.0:
             x, y = gated.executed
             gated = replace(gated, executed=(self.speed * x, self.speed * y))
-        return arm.command(gated)
+        commanded = arm.command(gated)
+        if commanded.fault in REFUSED:   # the arm stands; what is decided next may be better
+            return commanded._replace(clipped=(*commanded.clipped, commanded.fault), fault="")
+        return commanded
 
     def _see(self, look: Look, ages: dict[str, float], keep_last: bool = False) -> None:
         """What the next decision is made on; after a fault what was seen before it stays."""
@@ -232,7 +245,7 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         outcome = self.episode.close()
         self._trouble = self.episode.verdict.failed or bool(self.episode.outcome.fault)
         self._running = False
-        self._say(words.ENDED, outcome)
+        self.say(words.ENDED, outcome)
 
     def _pause(self) -> None:
         """Stand until the operator goes on; what is seen then is what is decided on."""
@@ -247,9 +260,7 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
             self.episode.lose(fault)
             self._end()
             return
-        self.pace.begin()
-        look = self.eyes.look(self.episode.layout)
-        self._see(look, self.eyes.ages(look))
+        self.look_again()
 
     # ------------------------------------------------------------ people and the journal
 
@@ -258,11 +269,12 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         assert self.station is not None
         said = self.station.operator.events()
         for event in said:
-            self._say(event.word.value, event.detail)
+            self.say(event.word.value, event.detail)
             self.quitting = self.quitting or event.word is Word.QUIT
         return said
 
-    def _say(self, word: str, detail: str) -> None:
+    def say(self, word: str, detail: str) -> None:
+        """Keep an event of the session in the journal."""
         steps = 0 if self.episode is None else self.episode.steps
         record = EventRecord(time.time(), self.number, steps, word, detail)
         if self.episode is not None:
@@ -323,6 +335,8 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
             decision=decision,
             policy_version=self.policy_version,
             images=names,
+            decided=list(by.executed),
+            failure_detail=self.episode.outcome.detail,
         )
         try:
             self.journal.step(record, images)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.vector import VectorEnv
 
 from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Router, Ungated
@@ -66,10 +67,10 @@ class Session:
         self.bundle = OfflineBundle.load(config.bundle, config.task)
         self.policy = self.bundle.policy
         self.watchdog = Watchdog(config.watchdog, lambda reason: mark(config.out, status="failed", reason=reason))
-        self.envs = make_vector(config.task, config.num_envs, self.watchdog)
+        self.envs = self._environments(config.num_envs)
         check_fit(self.bundle, self.envs.single_observation_space, self.envs.single_action_space, None)
         count = min(config.num_envs, config.evaluation_episodes) or 1
-        self.evaluation_envs = make_vector(config.task, count, self.watchdog)
+        self.evaluation_envs = self._environments(count)
         self.evaluation_noise = torch.Generator()
         parts = parts_of(config, self.bundle, self.envs, torch.Generator().manual_seed(config.seed + 2))
         router, learner = self.method.router(parts), learner_of(config, self.bundle)
@@ -95,6 +96,9 @@ class Session:
         self.evaluated_at = -1
         self.update_seconds, self.checkpoint_seconds = 0.0, 0.0
         self.earlier_seconds, self.started = 0.0, time.perf_counter()
+
+    def _environments(self, count: int) -> VectorEnv[Any, Any, Any]:
+        return make_vector(self.config.task, count, self.watchdog)
 
     def _actor(self, router: Router | Ungated) -> Actor | Actors:
         config, on_lost = self.config, partial(self.recorder.write, "lost")
@@ -213,10 +217,18 @@ class Session:
 
     def take_updates(self, drain: bool = False) -> None:
         """Act with the newest version; waits for one where the schedule says so, with ``drain`` for the last."""
-        while (update := self.learner.next_update(drain)) is not None:
-            self.update_seconds += update.seconds
-            self.actor.swap(update.policy, update.handover.number)
-            self._record(update)
+        while self.take_update(drain):
+            pass
+
+    def take_update(self, drain: bool = False) -> bool:
+        """One of them; whether there was one."""
+        update = self.learner.next_update(drain)
+        if update is None:
+            return False
+        self.update_seconds += update.seconds
+        self.actor.swap(update.policy, update.handover.number)
+        self._record(update)
+        return True
 
     def _figures(self, rollout: Rollout) -> dict[str, Any]:
         """What the actor knows of a rollout, for the line of metrics."""

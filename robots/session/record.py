@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -51,6 +51,10 @@ class StepRecord:
     policy_version: int
     images: dict[str, str]
     """camera -> name of the picture in ``images/``"""
+    decided: list[float] = field(default_factory=list)
+    """what was to be executed, before the limits"""
+    failure_detail: str = ""
+    """which way of failing, such as ``box``"""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; NaN stays NaN."""

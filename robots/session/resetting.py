@@ -12,16 +12,14 @@ from typing import Literal
 
 import numpy as np
 
-from failurebench.franka.definition import FrankaTask
-from failurebench.franka.geometry import Vec2
-from failurebench.franka.scene import Layout, Scene
+from failurebench.franka.definition import FINGER_HEIGHT_M, FINGER_RADIUS_M, FrankaTask
+from failurebench.franka.scene import Layout
 from robots.arm.interface import ArmStatus
 from robots.errors import RobotError
 from robots.operator.interface import Event, Word
 from robots.perception.interface import Estimate
 from robots.session import words
 from robots.session.pace import Clock
-from robots.session.route import route
 from robots.session.station import Station
 
 POLL_S = 0.05
@@ -38,8 +36,14 @@ class ResetConfig:
     by: Literal["human", "scripted"] = "human"
     """``scripted`` asks a person only where the object is not seen where episodes begin, or a failure came before"""
 
-    speed_mps: float = 0.08
+    speed_mps: float = 0.1
     """of the finger on its way to the start"""
+
+    lift_m: float = 0.16
+    """height of the finger's tip on that way: over everything that stands on the table"""
+
+    room_m: float = 0.02
+    """free of the object around the finger's start, for the finger to come down"""
 
     near_m: float = 0.03
     """how far from the range that episodes begin in the object may stand"""
@@ -90,7 +94,7 @@ class Resetting:
         if asked:
             self._ask("put the object where episodes begin, everything else back, and step away")
         while True:
-            wrong = self._to_start(drawn) or self._misplaced()
+            wrong = self._to_start() or self._misplaced()
             if not wrong:
                 self._say(words.RESET, "human" if asked else "scripted")
                 return self._seen(drawn)
@@ -126,10 +130,10 @@ class Resetting:
     def _on_stage(self, drawn: Layout, seed: int) -> Layout:
         """A twin's table is put back by itself; objects that bar the way are put back first."""
         assert self.station.stage is not None
-        if self._to_start(drawn):
+        if self._to_start():
             self.station.stage.reset(seed)
             self._pause(0.2)
-            if wrong := self._to_start(drawn):
+            if wrong := self._to_start():
                 raise RobotError(f"the twin's arm cannot reach the start: {wrong}")
         layout = self.station.stage.reset(seed)
         self._say(words.RESET, "stage")
@@ -137,23 +141,23 @@ class Resetting:
         self._newer_than(begun)
         return layout
 
-    def _to_start(self, layout: Layout) -> str:
-        """Move the finger to its start; what prevents that, empty where nothing does."""
-        state, estimate = self.station.arm.state(), self._newer_than(self.clock.now() - self.config.fresh_s)
-        at: Vec2 = state.tip[0], state.tip[1]
-        target = self.task.hand_start
-        if math.dist(at, target) < 0.005:
+    def _to_start(self) -> str:
+        """Bring the finger to its start, over whatever stands on the table; what prevents that, empty where nothing does."""
+        arm, (x, y) = self.station.arm, self.task.hand_start
+        tip = arm.state().tip
+        if math.dist(tip, (x, y, FINGER_HEIGHT_M)) < 0.01:
             return ""
+        estimate = self._newer_than(self.clock.now() - self.config.fresh_s)
         if estimate is None:
-            return "nothing is seen of the object, so no way past it is known: look at camera and markers"
-        scene = Scene(at, (0.0, 0.0), estimate.object, estimate.yaw, obstacle=estimate.obstacle)
-        corners = route(self.task, scene, with_hazard(layout, estimate), target)
-        if corners is None:
-            return f"no free way from ({at[0]:.2f}, {at[1]:.2f}) to the start at ({target[0]:.2f}, {target[1]:.2f}): clear it"
-        for corner in corners:
-            if not self.station.arm.move_to(corner, self.config.speed_mps):
+            return "the object is not seen, so the finger cannot come down beside it: look at camera and markers"
+        half = getattr(self.task, "box_half_m", None)
+        reach = math.sqrt(2.0) * half if half is not None else float(getattr(self.task, "ball_radius_m", 0.0))
+        if math.dist(estimate.object, (x, y)) < reach + FINGER_RADIUS_M + self.config.room_m:
+            return f"the object is where the finger starts, at ({x:g}, {y:g}) m: move it to where episodes begin"
+        for target, height in (((tip[0], tip[1]), self.config.lift_m), ((x, y), self.config.lift_m), ((x, y), FINGER_HEIGHT_M)):
+            if not arm.move_to(target, self.config.speed_mps, height):
                 self.able()
-                return f"the finger did not arrive at ({corner[0]:.2f}, {corner[1]:.2f}): look what holds it"
+                return f"the finger did not arrive at ({target[0]:.2f}, {target[1]:.2f}, {height:.2f}) m: look what holds it"
         return ""
 
     def _misplaced(self) -> str:

@@ -55,13 +55,13 @@ class PaperArm:
     def __init__(self, task: FrankaTask, clock: PaperClock, layout: Layout) -> None:
         self.task, self.clock, self.layout = task, clock, layout
         self.status = ArmStatus.CLOSED
-        self.tip = self.reference = task.hand_start
+        self.tip = self.reference = (*task.hand_start, FINGER_HEIGHT_M)
         self.object, self.yaw = layout.object, layout.yaw
         self.force = (0.0, 0.0, 0.0)
         self.commands: list[GatedAction] = []
         self.command_times: list[float] = []
         self.holds: list[str] = []
-        self.connections = self.recoveries = 0
+        self.connections = self.recoveries = self.episodes = 0
         self.unreachable = 0
         """attempts to connect that still fail"""
         clock.everyone.append(self.tick)
@@ -79,41 +79,43 @@ class PaperArm:
         share = TICK_S / LAG_S
         self.tip = tuple(t + share * (r - t) for t, r in zip(self.tip, self.reference, strict=True))
         reach = getattr(self.task, "box_half_m", 0.03) + FINGER_RADIUS_M
-        apart = math.dist(self.tip, self.object)
-        if 0 < apart < reach:
-            self.object = tuple(t + reach / apart * (o - t) for t, o in zip(self.tip, self.object, strict=True))
+        apart = math.dist(self.tip[:2], self.object)
+        if 0 < apart < reach and self.tip[2] < 0.06:
+            self.object = tuple(t + reach / apart * (o - t) for t, o in zip(self.tip, self.object, strict=False))
 
     def state(self) -> ArmState:
-        tip = (*self.tip, FINGER_HEIGHT_M)
-        return ArmState(self.status, self.clock.now(), (0.0,) * 7, tip, (0.0, 0.0, 0.0), self.force, self.reference)
+        speed = (0.0, 0.0, 0.0)
+        return ArmState(self.status, self.clock.now(), (0.0,) * 7, self.tip, speed, self.force, self.reference[:2])
 
     def command(self, action: GatedAction) -> Commanded:
         self.command_times.append(self.clock.now())
         if self.status not in (ArmStatus.IDLE, ArmStatus.RUNNING, ArmStatus.HOLD):
-            return Commanded(self.reference, (0.0, 0.0), ("held",), self.status.value)
+            return Commanded(self.reference[:2], (0.0, 0.0), ("held",), self.status.value)
         if not (action.finite and action.permitted):
             self.hold("unsafe")
-            return Commanded(self.reference, (0.0, 0.0), ("held",))
+            return Commanded(self.reference[:2], (0.0, 0.0), ("held",))
         self.commands.append(action)
-        stance = Stance((*self.reference, FINGER_HEIGHT_M), (*self.tip, FINGER_HEIGHT_M), self.force)
-        permit = admit(Limits(), self.task, stance, action.executed)
+        permit = admit(Limits(), self.task, Stance(self.reference, self.tip, self.force), action.executed)
         assert permit is not None
-        self.status, self.reference = ArmStatus.RUNNING, permit.reference[:2]
-        return Commanded(self.reference, permit.executed, permit.clipped)
+        self.status, self.reference = ArmStatus.RUNNING, permit.reference
+        return Commanded(self.reference[:2], permit.executed, permit.clipped)
 
     def hold(self, reason: str) -> None:
         self.holds.append(reason)
         if self.status is ArmStatus.RUNNING:
             self.status, self.reference = ArmStatus.HOLD, self.tip
 
-    def move_to(self, target, speed_mps: float) -> bool:
-        self.status = ArmStatus.RUNNING
+    def move_to(self, target, speed_mps: float, height_m: float = FINGER_HEIGHT_M) -> bool:
+        self.status, target = ArmStatus.RUNNING, (*target, height_m)
         while math.dist(self.reference, target) > 1e-9:
             share = min(1.0, speed_mps * TICK_S / math.dist(self.reference, target))
             self.reference = tuple(r + share * (t - r) for r, t in zip(self.reference, target, strict=True))
             self.clock.sleep(TICK_S)
         self.clock.sleep(0.3)
         return math.dist(self.tip, target) < 0.01
+
+    def new_episode(self) -> None:
+        self.episodes += 1
 
     def recover(self) -> bool:
         self.recoveries += 1

@@ -1,5 +1,7 @@
 """The environment around an arm: whose action moves it, when, what a step counts as, and what a reset waits for."""
 
+import math
+
 import gymnasium
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def test_a_permitted_action_is_executed_once_and_nothing_else_is():
     assert info["fault"] == info["lost"] == "no_decision"
     assert not info["failure"]
     assert len(table.arm.commands) == 1
-    assert np.hypot(*np.subtract(table.arm.reference, moved)) < 0.015
+    assert math.dist(table.arm.reference, moved) < 0.015
     with pytest.raises(gymnasium.error.ResetNeeded):
         table.step()
 

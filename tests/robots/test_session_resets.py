@@ -59,23 +59,39 @@ def test_scripted_resets_ask_only_after_trouble():
         table.env.reset(seed=1)
 
 
-def test_the_way_back_to_the_start_touches_neither_wall_nor_box():
+def test_the_way_back_to_the_start_leads_over_wall_and_box():
     table = Table(staged=False)
     later(table, 0.5, lambda: table.operator.say(Word.RESET_DONE))
     table.env.reset(seed=0)
-    table.arm.tip = table.arm.reference = (0.66, -0.08)
-    layout, box = table.env.episode.layout, table.arm.object
-    nearest = []
+    table.arm.tip = table.arm.reference = (0.66, -0.08, 0.02)
+    box, heights = table.arm.object, []
 
     def look():
-        scene = table.env.eyes.scene(table.env.eyes.look(layout))._replace(object=box)
-        nearest.append(PUSH.margin(scene, layout))
+        scene = table.env.eyes.scene(table.env.eyes.look(table.env.episode.layout))
+        if PUSH.margin(scene, table.env.episode.layout) < 0.01 or np.hypot(*np.subtract(scene.tcp, box)) < 0.06:
+            heights.append(table.arm.tip[2])
 
     table.operator.say(Word.ABORT)
     table.env.step(np.zeros(2, np.float32))
     table.clock.everyone.append(look)
     later(table, 0.5, lambda: table.operator.say(Word.RESET_DONE))
     table.env.reset(seed=1)
+    assert min(heights) > PUSH.wall_height_m
     assert table.arm.object == box
-    assert min(nearest) > 0.01
-    assert np.hypot(*np.subtract(table.arm.tip, PUSH.hand_start)) < 0.01
+    assert np.hypot(*np.subtract(table.arm.tip[:2], PUSH.hand_start)) < 0.01
+
+
+def test_the_finger_does_not_come_down_on_the_object():
+    table = Table(staged=False)
+    table.arm.tip = table.arm.reference = (0.6, 0.1, 0.02)
+    table.arm.object = (0.37, 0.0)
+    later(table, 0.5, lambda: table.operator.say(Word.RESET_DONE))
+
+    def put_back():
+        assert table.arm.tip == (0.6, 0.1, 0.02)
+        table.arm.object = (0.44, 0.0)
+        table.operator.say(Word.RESET_DONE)
+
+    later(table, 3.0, put_back)
+    table.env.reset(seed=0)
+    assert table.arm.object == (0.44, 0.0)
