@@ -127,6 +127,11 @@ class Limits:
         """Whether ``point`` is in the box."""
         return all(low <= value <= high for value, (low, high) in zip(point, self.box, strict=True))
 
+    def nearest(self, point: Vec3) -> Vec3:
+        """The point of the box that is nearest to ``point``."""
+        x, y, z = (min(max(value, low), high) for value, (low, high) in zip(point, self.box, strict=True))
+        return x, y, z
+
     def forbidden(self, point: Vec3) -> str:
         """Name of the keep-out region that a finger at ``point`` would be in; empty outside all."""
         return next((block.name for block in self.keep_out if within(point, *block.grown())), "")

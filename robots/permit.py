@@ -30,7 +30,7 @@ class Stance(NamedTuple):
 
 @dataclass(frozen=True)
 class Permit:
-    """A reference that passed every limit. Made by ``admit`` and ``stand`` alone."""
+    """A reference that passed every limit. Made by ``admit``, ``stand`` and ``rest`` alone."""
 
     reference: Vec3
     executed: Vec2
@@ -72,6 +72,11 @@ def admit(
 def stand(tip: Vec3) -> Permit:
     """The finger is asked to be where it is."""
     return Permit(tip, (0.0, 0.0), ("held",))
+
+
+def rest(permit: Permit) -> Permit:
+    """The reference stays where it was permitted to be."""
+    return Permit(permit.reference, (0.0, 0.0), ("held",))
 
 
 def _command(limits: Limits, task: FrankaTask, action: Vec2, clipped: list[str]) -> Vec2:
@@ -126,7 +131,7 @@ def _led(limits: Limits, stance: Stance, point: Vec3, clipped: list[str]) -> Vec
 
 def _boxed(limits: Limits, reference: Vec3, point: Vec3, clipped: list[str]) -> Vec3:
     """In the box, or on the way into it."""
-    inside = _vec3(_clamp(value, side) for value, side in zip(point, limits.box, strict=True))
+    inside = limits.nearest(point)
     if inside != point:
         clipped.append("box")
     way = math.dist(inside, reference)

@@ -22,6 +22,9 @@ from robots.permit import Permit, stand
 BEAT_S = 0.01
 """between two readings"""
 
+DEAD_S = 1.0
+"""without a new state until the controller counts as lost; the library notices as late, and not in every case"""
+
 REMEMBERED = 30
 """beats that are looked back on for a contact"""
 
@@ -60,11 +63,12 @@ class Body:
         self._felt: deque[tuple[Reading, Vec3]] = deque(maxlen=REMEMBERED)
         self._connection: Connection | None = None
         self._tracker: Tracker | None = None
-        self._stopping, self._prepared = False, False
+        self._stopping, self._prepared, self._orders = False, False, 0
         self._errors: tuple[str, ...] = ()
         self._changed = threading.Condition(threading.RLock())
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._letting_go: threading.Thread | None = None
 
     def open(self) -> None:
         """Connect and begin to read; raises RobotError."""
@@ -85,8 +89,10 @@ class Body:
         if self._thread is not None:
             self._thread.join(3.0)
         with self._changed:
+            self._let_go()
             self._apply(Happening.CLOSED, "closed")
-            self._connection = self._tracker = None
+        if self._letting_go is not None:  # a process that ends while the library lets go would be aborted
+            self._letting_go.join(3.0)
 
     @property
     def reading(self) -> Reading:
@@ -132,6 +138,7 @@ class Body:
                     return
                 self._begin()
             assert self._tracker is not None
+            self._orders += 1
             self._tracker.follow(permit, self.reading.tip, now)
             self._apply(Happening.HELD if held else Happening.COMMANDED, reason)
 
@@ -144,7 +151,7 @@ class Body:
         with self._changed:
             if self._tracker is None or self._stopping:
                 return
-            self._stopping = True
+            self._stopping, self._orders = True, self._orders + 1
             self.changes.append(Change(time.monotonic(), self.status, f"stopping: {reason}"))
             with contextlib.suppress(Exception):  # a motion that has just failed is told by the next reading
                 self._tracker.stop()
@@ -228,35 +235,58 @@ class Body:
         while not self._ended.wait(BEAT_S):
             if self._connection is None:
                 self._reconnect()
-                continue
-            try:
-                self._beat(self._connection)
-            except Exception as error:  # the library has no common base; whatever it is, the controller cannot be trusted
-                with self._changed:
-                    self._connection, self._errors = None, ("no_answer",)
-                    self._apply(Happening.SILENT, str(error))
+            elif fault := self._try_beat():
+                self._lose(fault)
+
+    def _try_beat(self) -> str:
+        """What went wrong with the controller, in words; empty where nothing did."""
+        try:
+            self._beat(self._attached())
+        except Exception as error:  # the library's have no common base; whatever it is, the controller cannot be trusted
+            return str(error) or type(error).__name__
+        return ""
+
+    def _lose(self, fault: str) -> None:
+        with self._changed:
+            self._errors = ("no_answer",)
+            self._let_go()
+            self._apply(Happening.SILENT, fault)
+
+    def _let_go(self) -> None:
+        """Drop the connection in a thread of its own: the library waits for a controller that may hang."""
+        dead = [self._connection, self._tracker]
+        if dead == [None, None]:
+            return
+        self._connection = self._tracker = None
+        self._letting_go = threading.Thread(target=dead.clear, name="letting go", daemon=True)
+        self._letting_go.start()
 
     def _beat(self, connection: Connection) -> None:
         """One reading and what follows from it."""
-        franky, aborted = load_franky(), ""
-        try:
-            finished = bool(connection.robot.poll_motion())  # True when no motion runs, whatever its documentation says
-        except (franky.ControlException, franky.CommandException) as error:
-            finished, aborted = True, str(error)
+        orders = self._orders
+        finished, aborted = _ended(connection)
         reading = connection.read(finished)
         with self._changed:
             self._keep(reading)
-            if self._tracker is not None and not finished:
-                self._tracker.pulse(time.monotonic())
+            if time.monotonic() - self.reading.time > DEAD_S:
+                raise ConnectionError("the controller sends no new state")
             if aborted:
                 self._errors = tuple(re.findall(r"\w+_\w+", aborted.partition("[")[2])) or (aborted,)
-                if reading.report.mode not in STOPPED_BY_PERSON:
-                    self._apply(Happening.REFLEXED, aborted)
-            ran_out = self._tracker is not None and self._tracker.runs_out(time.monotonic())
-            happening = happened(self.status, reading.report, self._stopping or ran_out)
-            if happening is not None:
-                self._apply(happening, ", ".join(reading.report.errors) or reading.report.mode)
+                pressed = reading.report.mode in STOPPED_BY_PERSON
+                self._apply(Happening.PRESSED if pressed else Happening.REFLEXED, aborted.partition("\n")[0])
+            elif orders == self._orders:  # otherwise a motion began or ended while this was read
+                self._judge(reading)
             self._changed.notify_all()
+
+    def _judge(self, reading: Reading) -> None:
+        """Bring motion and state up to date."""
+        now, tracker = time.monotonic(), self._tracker
+        if tracker is not None and not reading.report.finished:
+            tracker.pulse(reading.tip, now)
+        ran_out = tracker is not None and tracker.runs_out(now)
+        happening = happened(self.status, reading.report, self._stopping or ran_out)
+        if happening is not None:
+            self._apply(happening, ", ".join(reading.report.errors) or reading.report.mode)
 
     def _keep(self, reading: Reading) -> None:
         if self._newest is not None and reading.clock_s == self._newest.clock_s:
@@ -276,3 +306,12 @@ class Body:
                 return
             except Exception as error:
                 self.changes.append(Change(time.monotonic(), self.status, f"not reached: {error}"))
+
+
+def _ended(connection: Connection) -> tuple[bool, str]:
+    """Whether no motion runs, and what the controller aborted it with. ``poll_motion`` says True when none runs."""
+    franky = load_franky()
+    try:
+        return bool(connection.robot.poll_motion()), ""
+    except (franky.ControlException, franky.CommandException) as error:
+        return True, str(error)

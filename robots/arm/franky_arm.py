@@ -18,7 +18,7 @@ from robots.arm.interface import ArmState, ArmStatus, Commanded
 from robots.arm.recovery import Budget, back_off
 from robots.arm.states import STOPPED_BY_FORCE
 from robots.limits import PERIOD_S, Limits, Vec3
-from robots.permit import Permit, Stance, admit, stand
+from robots.permit import Permit, Stance, admit, rest, stand
 from robots.watchdog import Deadlines, Watchdog
 
 SILENT_S = 0.2
@@ -33,7 +33,10 @@ NEAR_HEIGHT_M = 0.02
 START_S = 0.5
 """until a motion that was accepted must have begun"""
 
-SETTLE_S = 1.0
+SETTLE_S = 1.5
+"""that the finger may take to come to rest at the end of a way"""
+
+RESTING_MPS = 0.005
 ARRIVED_M = 0.015
 """what counts as being there; friction leaves an impedance a little short"""
 
@@ -125,9 +128,10 @@ class FrankyArm:
         Args:
             height_m: of the tip at the end; lift the finger before it crosses the table, lower it afterwards.
         """
-        if not self._body.able or self._out_of_order():
+        end = (*target, height_m)
+        if not self._body.able or self._out_of_order() or not self.limits.inside(end):
             return False
-        return self._drive((*target, height_m), speed_mps)
+        return self._drive(end, speed_mps)
 
     def recover(self) -> bool:
         """Leave REACTION_STOP or REFLEX by backing off along the contact; False where a person is needed.
@@ -136,7 +140,7 @@ class FrankyArm:
         """
         if self._body.status not in STOPPED_BY_FORCE:
             return self._body.able
-        return self.budget.spend() and back_off(self._body, self.config.recovery, self._drive)
+        return self.budget.spend() and back_off(self._body, self.config.recovery, self._retreat)
 
     def new_episode(self) -> None:
         """Stops by force are counted anew, towards the episode's allowance."""
@@ -206,26 +210,30 @@ class FrankyArm:
         if self._body.moving:
             self._body.follow(stand(self._body.reading.tip), reason)
 
+    def _retreat(self, target: Vec3, speed_mps: float) -> bool:
+        """As far towards ``target`` as the box allows."""
+        return self._drive(self.limits.nearest(target), speed_mps)
+
     def _drive(self, target: Vec3, speed_mps: float) -> bool:
-        """In steps of a control period, until the finger is there, somebody interferes, or it takes too long."""
+        """In steps of a control period, until the finger has settled there, somebody interferes, or it takes too long."""
         limits = replace(self.limits, speed_mps=min(speed_mps, self.limits.speed_mps))
-        way, due = math.dist(target, self._body.reading.tip), time.monotonic()
-        ends = due + 2.0 * way / limits.speed_mps + SETTLE_S
-        scale = self.task.step_m * self.task.actuator_gain
-        started = False
-        while (now := time.monotonic()) < ends:
+        scale, due = self.task.step_m * self.task.actuator_gain, time.monotonic()
+        ends = due + 2.0 * math.dist(target, self._body.reading.tip) / limits.speed_mps + SETTLE_S
+        permit = None
+        while time.monotonic() < ends:
             stance = self._stance()
             x, y = ((target[axis] - stance.reference[axis]) / scale for axis in (0, 1))
+            interfered = permit is not None and self._body.status is not ArmStatus.RUNNING
             permit = admit(limits, self.task, stance, (x, y), target[2])
-            if permit is None or (started and self._body.status is not ArmStatus.RUNNING) or not self._go(permit):
+            if permit is None or interfered or not self._go(permit):
                 self._stand("not_reached")
                 return False
-            started = True
             self._watchdog.feed(seeing=False)
-            if math.dist(permit.reference, target) < 1e-3 and math.dist(self._body.reading.tip, target) < ARRIVED_M:
-                self.hold("arrived")
-                return True
-            due = max(due + PERIOD_S, now)
+            due += PERIOD_S
             time.sleep(max(due - time.monotonic(), 0.0))
-        self.hold("not_reached")
-        return False
+            if math.dist(permit.reference, target) < 1e-3 and math.hypot(*self._body.reading.tip_velocity) < RESTING_MPS:
+                break
+        self._watchdog.disarm()
+        if permit is not None:
+            self._body.follow(rest(permit), "arrived")
+        return math.dist(self._body.reading.tip, target) < ARRIVED_M

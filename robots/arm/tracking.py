@@ -27,7 +27,7 @@ class Tracker(Protocol):
         """Go there within one control period; a held permit is obeyed at once. ``tip`` is where the finger is."""
         ...
 
-    def pulse(self, now: float) -> None:
+    def pulse(self, tip: Vec3, now: float) -> None:
         """Called a hundred times a second while the motion lasts."""
         ...
 
@@ -68,7 +68,7 @@ class ImpedanceTracker:
             _pressed(self._franky, reaction_force_n), self._franky.TorqueStopMotion()
         )
         self._motion.add_reaction(reaction)
-        self._reach_m = limits.reach_m
+        self._reach_m, self._clip_m = limits.reach_m, limits.error_clip_m
         self.reference: Vec3 = (0.0, 0.0, 0.0)
         self._ramp = _Ramp((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
 
@@ -88,11 +88,17 @@ class ImpedanceTracker:
         begin = _within_reach(self._ramp.at(now)[0], permit.reference, reach)
         self.reference = permit.reference
         self._ramp = _Ramp(begin, permit.reference, now)
-        self.pulse(now)
+        self.pulse(tip, now)
 
-    def pulse(self, now: float) -> None:
-        """Move the controller's target along the line."""
-        self._publish(*self._ramp.at(now))
+    def pulse(self, tip: Vec3, now: float) -> None:
+        """Move the controller's target along the line.
+
+        The feed-forward fades where the finger lags by more than half the error clip: spring and damping together
+        then press hardly more than the spring alone does at the clip.
+        """
+        point, velocity = self._ramp.at(now)
+        share = min(max(2.0 - 2.0 * math.dist(point, tip) / self._clip_m, 0.0), 1.0)
+        self._publish(point, (share * velocity[0], share * velocity[1], share * velocity[2]))
 
     def stop(self) -> None:
         """Damp the arm to rest and end the motion; returns at once."""
@@ -145,7 +151,7 @@ class VelocityTracker:
         share = min(self._limits.speed_mps / max(math.hypot(*velocity), 1e-9), 1.0)
         self._send((velocity[0] * share, velocity[1] * share, velocity[2] * share), now)
 
-    def pulse(self, now: float) -> None:
+    def pulse(self, tip: Vec3, now: float) -> None:
         """Nothing: the controller's own motion runs out."""
 
     def stop(self) -> None:
