@@ -28,8 +28,9 @@ def strip(episode: Sequence[StepRecord], step: int, size: tuple[int, int]) -> Im
     for index, record in enumerate(past):
         _ground(pen, axes, index, record)
     for index in range(0, len(shown) - 1, 2):  # every other step: dashed
-        y = axes.y(shown[index].threshold)
-        pen.line((axes.x(index), y, axes.x(index + 1), y), fill=THRESHOLD, width=OVERSAMPLED)
+        if math.isfinite(shown[index].threshold):
+            y = axes.y(shown[index].threshold)
+            pen.line((axes.x(index), y, axes.x(index + 1), y), fill=THRESHOLD, width=OVERSAMPLED)
     points = [(axes.x(index), axes.y(record.risk)) for index, record in enumerate(past)]
     pen.line([points[0], *points], fill=CURVE, width=2 * OVERSAMPLED, joint="curve")
     (x, y), r = points[-1], 3 * OVERSAMPLED
@@ -48,11 +49,12 @@ def _ground(pen: ImageDraw.ImageDraw, axes: _Axes, index: int, record: StepRecor
 
 def _heading(pen: ImageDraw.ImageDraw, record: StepRecord, width: int) -> None:
     risk = f"{record.risk:.2g}" if math.isfinite(record.risk) else "no number"
-    said = f"predicted risk {risk}, threshold {record.threshold:.2g}"
+    gate = f"threshold {record.threshold:.2g}" if math.isfinite(record.threshold) else "no gate"
+    said = f"predicted risk {risk}, {gate}"
     force = math.hypot(*record.force)
     timing = f"force {force:.1f} N   period {1e3 * record.period:.0f} ms   decision {1e3 * record.decision:.0f} ms"
     size, top = font(12 * OVERSAMPLED), 4 * OVERSAMPLED
-    over = record.source == "recovery" or not record.risk <= record.threshold
+    over = record.source == "recovery" or (math.isfinite(record.threshold) and not record.risk <= record.threshold)
     pen.text((PAD * OVERSAMPLED, top), said, fill=ACTORS["recovery"] if over else PALE, font=size)
     pen.text((width - PAD * OVERSAMPLED - pen.textlength(timing, font=size), top), timing, fill=PALE, font=size)
 

@@ -30,7 +30,7 @@ from robots.session.record import StepRecord
 
 ROOM_M = 0.03
 """shown around what the finger can reach"""
-GRID_M = 0.1
+GRID_M, GRID = 0.1, "#1e232b"
 ARROW_M = 0.06
 """length of an arrow for a full command; four times the command itself, which would be too short to see"""
 GOAL = ("goal x", "goal y")
@@ -43,18 +43,20 @@ class View:
     """What one observation says of the table, metres and radians."""
 
     finger: Vec2
-    object: Vec2
-    yaw: float
-    goal: Vec2
-    hazard: tuple[float, ...]
+    object: Vec2 = (math.nan, math.nan)
+    yaw: float = 0.0
+    goal: Vec2 = (math.nan, math.nan)
+    hazard: tuple[float, ...] = ()
     """``Layout.hazard`` where it stands still, else empty"""
-    obstacle: tuple[float, float, float] | None
+    obstacle: tuple[float, float, float] | None = None
     """x, y and radius with its clearance, of a hazard that moves"""
 
     @classmethod
-    def of(cls, task: FrankaTask, obs: Sequence[float]) -> View:
-        """Read an observation by the names of its numbers."""
-        said = dict(zip(task.fields, obs, strict=True))
+    def of(cls, task: FrankaTask, record: StepRecord) -> View:
+        """Read an observation by the names of its numbers; where it has others, such as points, only the finger is known."""
+        if len(record.obs) != len(task.fields):
+            return cls((record.tip[0], record.tip[1]))
+        said = dict(zip(task.fields, record.obs, strict=True))
         yaw = (
             math.atan2(said["sine of 4 yaw"], said["cosine of 4 yaw"]) / ALL_AROUND if "sine of 4 yaw" in said else 0.0
         )
@@ -83,7 +85,7 @@ class TablePicture:
 
     def draw(self, way: Sequence[StepRecord]) -> Image.Image:
         """The last of ``way``, with the finger's way up to there; at least one record."""
-        record, view = way[-1], View.of(self.task, way[-1].obs)
+        record, view = way[-1], View.of(self.task, way[-1])
         image = Image.new("RGB", (self.width, self.height), GROUND)
         pen = ImageDraw.Draw(image, "RGBA")
         self._table(pen)
@@ -102,11 +104,11 @@ class TablePicture:
         (x_low, x_high), (y_low, y_high) = self.task.workspace
         for tick in range(round(2 / GRID_M)):
             at = GRID_M * tick
-            pen.line([self._at((at, -1.0)), self._at((at, 1.0))], fill="#1e232b", width=OVERSAMPLED)
+            self._line(pen, [(at, -1.0), (at, 1.0)], GRID, OVERSAMPLED)
             for side in (-at, at):
-                pen.line([self._at((0.0, side)), self._at((2.0, side))], fill="#1e232b", width=OVERSAMPLED)
+                self._line(pen, [(0.0, side), (2.0, side)], GRID, OVERSAMPLED)
         corners = [(x_low, y_low), (x_high, y_low), (x_high, y_high), (x_low, y_high), (x_low, y_low)]
-        pen.line([self._at(corner) for corner in corners], fill=FAINT, width=OVERSAMPLED)
+        self._line(pen, corners, FAINT, OVERSAMPLED)
 
     def _hazard(self, pen: ImageDraw.ImageDraw, view: View) -> None:
         if view.obstacle is not None:
@@ -115,7 +117,7 @@ class TablePicture:
         if view.hazard and all(map(math.isfinite, view.hazard)):
             layout = Layout(view.object, view.yaw, view.goal, view.hazard)
             for start, end in self.task.outline(layout):
-                pen.line([self._at(start[:2]), self._at(end[:2])], fill=OUTLINE, width=2 * OVERSAMPLED)
+                self._line(pen, [start[:2], end[:2]], OUTLINE, 2 * OVERSAMPLED)
 
     def _goal(self, pen: ImageDraw.ImageDraw, view: View) -> None:
         self._cross(pen, view.goal, 0.01, SUCCESS)
@@ -124,9 +126,9 @@ class TablePicture:
             self._circle(pen, view.goal, radius, outline=SUCCESS)
 
     def _trail(self, pen: ImageDraw.ImageDraw, way: Sequence[StepRecord]) -> None:
-        fingers = [View.of(self.task, record.obs).finger for record in way]
+        fingers = [View.of(self.task, record).finger for record in way]
         for before, after, record in zip(fingers, fingers[1:], way, strict=False):
-            pen.line([self._at(before), self._at(after)], fill=actor_colour(record.source), width=OVERSAMPLED)
+            self._line(pen, [before, after], actor_colour(record.source), OVERSAMPLED)
 
     def _object(self, pen: ImageDraw.ImageDraw, view: View, failing: bool) -> None:
         fill = FAILURE if failing else "#8b94a3"
@@ -137,7 +139,8 @@ class TablePicture:
         cos, sin = half * math.cos(view.yaw), half * math.sin(view.yaw)
         (x, y) = view.object
         corners = [(x + i * cos - j * sin, y + i * sin + j * cos) for i, j in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
-        pen.polygon([self._at(corner) for corner in corners], fill=fill)
+        if all(map(math.isfinite, (*view.object, view.yaw))):
+            pen.polygon([self._at(corner) for corner in corners], fill=fill)
 
     def _arrows(self, pen: ImageDraw.ImageDraw, record: StepRecord, origin: Vec2) -> None:
         """What was executed thick and white, on it proposed and recovery in the colours of who proposes them."""
@@ -150,6 +153,10 @@ class TablePicture:
     def _at(self, point: Sequence[float]) -> Vec2:
         left, up = self.scale * (point[1] - self.middle[1]), self.scale * (point[0] - self.middle[0])
         return self.width / 2 - left, self.height / 2 - up
+
+    def _line(self, pen: ImageDraw.ImageDraw, points: Sequence[Sequence[float]], colour: str, width: int) -> None:
+        if all(math.isfinite(value) for point in points for value in point):
+            pen.line([self._at(point) for point in points], fill=colour, width=width)
 
     def _circle(
         self, pen: ImageDraw.ImageDraw, centre: Vec2, radius: float,
@@ -169,17 +176,11 @@ class TablePicture:
 
     def _arrow(self, pen: ImageDraw.ImageDraw, origin: Vec2, action: Sequence[float], colour: str, width: int) -> None:
         size = math.hypot(action[0], action[1])
-        if not math.isfinite(size) or size < 0.02:
+        if not math.isfinite(size + origin[0] + origin[1]) or size < 0.02:
             return
-        tip = self._at((origin[0] + ARROW_M * action[0], origin[1] + ARROW_M * action[1]))
-        start, head = self._at(origin), 5.0 * OVERSAMPLED + 1.5 * width
-        dx, dy = (
-            (tip[0] - start[0]) / (self.scale * ARROW_M * size),
-            (tip[1] - start[1]) / (self.scale * ARROW_M * size),
-        )
-        neck = tip[0] - head * dx, tip[1] - head * dy
-        pen.line([start, neck], fill=colour, width=width)
-        wing = 0.5 * head
-        pen.polygon(
-            [tip, (neck[0] - wing * dy, neck[1] + wing * dx), (neck[0] + wing * dy, neck[1] - wing * dx)], fill=colour
-        )
+        start, tip = self._at(origin), self._at((origin[0] + ARROW_M * action[0], origin[1] + ARROW_M * action[1]))
+        length, head = self.scale * ARROW_M * size, 5.0 * OVERSAMPLED + 1.5 * width
+        dx, dy = (tip[0] - start[0]) / length, (tip[1] - start[1]) / length
+        (x, y), wing = (tip[0] - head * dx, tip[1] - head * dy), 0.5 * head
+        pen.line([start, (x, y)], fill=colour, width=width)
+        pen.polygon([tip, (x - wing * dy, y + wing * dx), (x + wing * dy, y - wing * dx)], fill=colour)

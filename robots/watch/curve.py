@@ -19,13 +19,14 @@ def curve(steps: Sequence[StepRecord]) -> str:
     if steps:
         top = _top(steps)
         line = " ".join(f"{_x(place, steps):.1f},{_y(step.risk, top):.1f}" for place, step in enumerate(steps))
-        limit = " ".join(f"{_x(place, steps):.1f},{_y(step.threshold, top):.1f}" for place, step in enumerate(steps))
+        gated = [(place, step) for place, step in enumerate(steps) if math.isfinite(step.threshold)]
+        limit = " ".join(f"{_x(place, steps):.1f},{_y(step.threshold, top):.1f}" for place, step in gated)
         parts += [
             f'<polyline class="limit" points="{limit}" fill="none" stroke="#b07d00" stroke-width="2" stroke-dasharray="7 5"/>',
-            f'<polyline class="risk" points="{line}" fill="none" stroke="#0072b2" stroke-width="2.5" stroke-linejoin="round"/>',
+            f'<polyline class="risk" points="{line}" fill="none" stroke="#0072b2" stroke-width="2.5"/>',
             f'<circle cx="{_x(len(steps) - 1, steps):.1f}" cy="{_y(steps[-1].risk, top):.1f}" r="4.5" fill="#0072b2"/>',
         ]
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>predicted risk of the newest steps</title>{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>predicted risk, newest steps</title>{"".join(parts)}</svg>'
 
 
 def _grounds(steps: Sequence[StepRecord]) -> str:
@@ -51,7 +52,7 @@ def _scale(steps: Sequence[StepRecord]) -> str:
     style = 'font-size="14" fill="#6b7280"'
     parts += [f'<text x="{LEFT}" y="{HEIGHT - 3}" {style}>20 s ago</text>']
     parts += [f'<text x="{WIDTH}" y="{HEIGHT - 3}" {style} text-anchor="end">now</text>']
-    if steps:
+    if steps and math.isfinite(steps[-1].threshold):
         level = _y(steps[-1].threshold, _top(steps))
         parts += [f'<text x="0" y="{level + 4:.1f}" font-size="14" fill="#8a6200">{steps[-1].threshold:.2f}</text>']
     return "".join(parts)

@@ -13,11 +13,10 @@ from nicegui import ui
 
 from robots.watch.curve import curve
 from robots.watch.facts import Facts, Session
+from robots.watch.server import TABLE
 from robots.watch.sheet import ACTS, sayings, sheet
 
 PERIOD_S = 0.25
-TABLE = "table"
-"""the view that is drawn from the observation"""
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 WATCHDOG = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import socket
 import sys
 import threading
 from contextlib import suppress
@@ -16,13 +15,12 @@ from robots.errors import RobotError
 from robots.replay.table import TablePicture
 from robots.twin.configuration import task_named
 from robots.watch.facts import Session
+from robots.watch.loopback import check_port, serve
 
-HOST = "127.0.0.1"
 LOOK_S = 0.1
 """between two looks at the journal: as often as a step is written"""
-PATIENCE_S = 30.0
-"""for which a browser may be silent before its page is given up"""
-TABLE_SIZE = (640, 480)
+TABLE, TABLE_SIZE = "table", (640, 480)
+"""name of the view that is drawn from the observation, and its pixels"""
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ class WatchConfig:
     """print the facts once and end; implies --terminal"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port < 65536:
-            raise ValueError(f"port is {self.port}; give a number up to 65535, or 0 for one that is free")
+        check_port(self.port)
 
 
 def main(folder: Path, config: WatchConfig) -> None:
@@ -54,46 +51,23 @@ def main(folder: Path, config: WatchConfig) -> None:
 
         show(session, config.once)
         return
-    _check_package()
-    listening = _listen(config.port)
-    address = f"http://{HOST}:{listening.getsockname()[1]}"
-    print(f"watching {folder} at {address} (Ctrl-C ends it)", flush=True)
-    server = _server(session)
-    with suppress(KeyboardInterrupt):  # which is how one ends it
-        server.run(sockets=[listening])
-
-
-def _check_package() -> None:
-    try:
-        import nicegui  # noqa: F401
-    except ImportError as error:
-        cure = "pip install 'failure-aware-rl[watch]', or look at it with --terminal"
-        raise RobotError(f"the page needs the package nicegui, which is not here ({error}); {cure}") from error
-
-
-def _listen(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((HOST, port))
-        listening.listen()
-    except OSError as error:
-        listening.close()
-        cure = "choose another --port, or leave it out to take one that is free"
-        raise RobotError(f"cannot listen on {HOST}, port {port}: {error.strerror or error}; {cure}") from error
-    return listening
-
-
-def _server(session: Session) -> Any:
-    """The web server with the page in it, not started yet."""
-    import uvicorn
-    from fastapi import FastAPI, Response
-    from nicegui import app, run, ui
-    from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-    from robots.watch.page import Page
-
     pictures = Pictures(session)
+
+    def page() -> object:
+        from robots.watch.page import Page
+
+        return Page(session)
+
+    def prepare(outer: Any) -> None:
+        _follow(session)
+        _serve_pictures(outer, pictures)
+
+    serve(config.port, "Robot session", page, prepare, f"watching {folder}", "look at it with --terminal")
+
+
+def _follow(session: Session) -> None:
+    """Look again and again while the server runs."""
+    from nicegui import app, run
 
     async def follow() -> None:
         while True:
@@ -103,38 +77,30 @@ def _server(session: Session) -> Any:
                 print(f"cannot look at the session: {error}; trying again", file=sys.stderr, flush=True)
             await asyncio.sleep(LOOK_S)
 
-    outer = FastAPI(openapi_url=None)
+    app.on_startup(follow)
 
-    @outer.get("/picture/{view}")
+
+def _serve_pictures(outer: Any, pictures: Pictures) -> None:
+    from fastapi import Response
+
     def picture(view: str) -> Response:
         content = pictures.newest(view)
         kept = {"Cache-Control": "no-store"}
         return Response(content, 200 if content else 404, kept, "image/jpeg" if content else "text/plain")
 
-    app.on_startup(follow)
-    ui.run_with(
-        outer, root=lambda: Page(session) and None, title="Robot session", tailwind=False,
-        gzip_middleware_factory=None, show_welcome_message=False, reconnect_timeout=PATIENCE_S,
-    )  # fmt: skip
-    # A page from elsewhere must not reach this one through a name that points here.
-    outer.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    return uvicorn.Server(uvicorn.Config(outer, log_level="warning", timeout_graceful_shutdown=2))
+    outer.add_api_route("/picture/{view}", picture, response_model=None)
 
 
 class Pictures:
     """The newest picture of every camera, and one of the table that is drawn from the observation."""
 
     def __init__(self, session: Session) -> None:
-        from robots.watch.page import TABLE
-
-        self.session, self.name = session, TABLE
+        self.session = session
         self._lock = threading.Lock()
         self._drawn: tuple[int, bytes] = (-1, b"")
-        try:
+        self._table: TablePicture | None = None
+        with suppress(RobotError):  # a task of somebody's own: cameras are shown, the table cannot be drawn
             task = task_named(str(session.manifest.get("task", "")), **session.manifest.get("task_options", {}))
-        except RobotError:  # a task of somebody's own: cameras are shown, the table cannot be drawn
-            self._table = None
-        else:
             self._table = TablePicture(task, TABLE_SIZE)
 
     def newest(self, view: str) -> bytes:
@@ -144,7 +110,7 @@ class Pictures:
         if path is not None:
             with suppress(OSError):
                 return path.read_bytes()
-        if view != self.name or self._table is None or not facts.curve:
+        if view != TABLE or self._table is None or not facts.curve:
             return b""
         with self._lock:  # several tablets, one drawing
             if self._drawn[0] != self.session.version:

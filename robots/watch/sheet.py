@@ -60,7 +60,8 @@ def _now(facts: Facts) -> list[Line]:
             for key, label in (("acts", "Acts"), ("risk", "Risk"), ("arm", "Arm"), ("force", "Force"))
         ]
     risk = f"{step.risk:.2f}" if math.isfinite(step.risk) else "no number"
-    over = not step.risk <= step.threshold
+    gated = math.isfinite(step.threshold)
+    over = gated and not step.risk <= step.threshold
     limited = f"limited: {', '.join(step.clipped)}" if step.clipped else ""
     status = step.status.replace("_", " ") or UNKNOWN
     return [
@@ -71,7 +72,7 @@ def _now(facts: Facts) -> list[Line]:
             f"policy version {step.policy_version}",
             step.source != "task",
         ),
-        Line("risk", "Risk", risk, f"threshold {step.threshold:.2f}", over),
+        Line("risk", "Risk", risk, f"threshold {step.threshold:.2f}" if gated else "no gate", over),
         Line(
             "arm",
             "Arm" if facts.live else "Arm, last step",
