@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from farl.configuration import Options
 from farl.errors import UserError
+from farl.observations import Flat, FlatVector, layout_of
 from farl.types import State
 from farl.watchdog import Guarded, GuardedVector, Watchdog
 
@@ -52,13 +53,13 @@ class Expert(Protocol):
 
 
 def make(task: TaskConfig, **extra: Any) -> gym.Env[Any, Any]:
-    """One environment of ``task``; raises UserError for an unknown id or option."""
+    """One environment of ``task``, a dictionary observation made flat; raises UserError for an unknown id or option."""
     spec = _spec(task)
     try:
         env: gym.Env[Any, Any] = gym.make(spec, disable_env_checker=True, **{**task.options, **extra})
     except (TypeError, ValueError, RuntimeError) as error:
         raise _refused(task, error) from error
-    return env
+    return Flat(env, task.id) if isinstance(env.observation_space, gym.spaces.Dict) else env
 
 
 def make_vector(task: TaskConfig, num_envs: int, watchdog: Watchdog | None = None) -> VectorEnv[Any, Any, Any]:
@@ -84,9 +85,10 @@ def _make_together(task: TaskConfig, num_envs: int) -> VectorEnv[Any, Any, Any]:
     """As the task itself makes many."""
     options: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED, **task.options}
     try:
-        return gym.make_vec(_spec(task), num_envs=num_envs, vectorization_mode="vector_entry_point", **options)
+        envs = gym.make_vec(_spec(task), num_envs=num_envs, vectorization_mode="vector_entry_point", **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise _refused(task, error) from error
+    return FlatVector(envs, task.id) if isinstance(envs.single_observation_space, gym.spaces.Dict) else envs
 
 
 def make_experts(task: TaskConfig, kind: str, count: int) -> list[Expert]:
@@ -139,7 +141,29 @@ def get_observations(envs: VectorEnv[Any, Any, Any]) -> NDArray[np.float32]:
     """Observations of the states the environments are in now, for use after ``set_states``."""
     if hasattr(envs, "observations"):
         return np.array(envs.observations(), dtype=np.float32)
-    return np.stack([env.unwrapped.observation() for env in envs.envs]).astype(np.float32)  # type: ignore[attr-defined]
+    seen = [env.unwrapped.observation() for env in envs.envs]  # type: ignore[attr-defined]
+    if (layout := layout_of(envs)) is not None:
+        seen = [layout.flatten(one) for one in seen]
+    return np.stack(seen).astype(np.float32)
+
+
+def expert_views(envs: VectorEnv[Any, Any, Any], obs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What scripted experts act on: ``obs``, except where observations are dictionaries and a demonstrator sees something else.
+
+    A policy with a camera has to find out for itself what a script is told.
+    """
+    if layout_of(envs) is None:
+        return obs
+    if hasattr(envs, "expert_views"):
+        return np.asarray(envs.expert_views(), dtype=np.float32)
+    return np.stack([expert_view(env, row) for env, row in zip(envs.envs, obs, strict=True)])  # type: ignore[attr-defined]
+
+
+def expert_view(env: gym.Env[Any, Any], obs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same for one environment."""
+    if layout_of(env) is None or not hasattr(env.unwrapped, "expert_view"):
+        return obs
+    return np.asarray(env.unwrapped.expert_view(), dtype=np.float32)
 
 
 def failure_flags(info: Mapping[str, Any], task: TaskConfig, num_envs: int) -> NDArray[np.bool_]:
@@ -204,5 +228,6 @@ def _check_spaces(task: TaskConfig, envs: VectorEnv[Any, Any, Any]) -> None:
         )
     if not isinstance(obs, gym.spaces.Box) or obs.shape is None or len(obs.shape) != 1:
         raise UserError(
-            f"{task.id} has observation space {obs}; a flat Box is needed (wrap it with FlattenObservation)"
+            f"{task.id} has observation space {obs}; a flat Box is needed (wrap it with FlattenObservation), or a Dict of them "
+            "and of clouds of points"
         )

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farl.configuration import Options
-from farl.environments import TaskConfig, make
+from farl.environments import TaskConfig, expert_view, make
 from farl.errors import UserError
 
 Act = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -133,8 +133,7 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> Act:
 def _expert(env: gym.Env[Any, Any], kind: str, seed: int) -> Act:
     expert = env.unwrapped.expert(kind)   # type: ignore[attr-defined]
     expert.reset(np.random.default_rng(seed))
-    act: Act = expert.act
-    return act
+    return lambda obs: expert.act(expert_view(env, obs))
 
 
 # ---------------------------------------------------------------- video

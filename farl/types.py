@@ -10,6 +10,8 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from farl.observations import Layout
+
 Outcome = Literal["success", "timeout", "failure", "unfinished"]
 Cause = Literal["ungated", "late", "during_recovery"]
 SHOWN = "shown"
@@ -75,6 +77,8 @@ class Episode:
     """who acted: the expert's kind, or ``clone`` / ``policy``"""
     extra: dict[str, NDArray[Any]] = field(default_factory=dict)
     """further per-step arrays ``[T, ...]`` by name, kept on disk as they are"""
+    layout: Layout | None = None
+    """which numbers of ``obs`` are what; None for a plain vector"""
 
     def __len__(self) -> int:
         return len(self.rewards)

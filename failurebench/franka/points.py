@@ -7,10 +7,10 @@ behind it, and no shadow or texture costs time.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import math
 import threading
-import weakref
 from typing import Any
 
 import mujoco
@@ -124,8 +124,8 @@ class DepthCamera:
         mujoco.mjr_resizeOffscreen(WIDTH, HEIGHT, self._target)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._target)
         self._area, self._nearness = mujoco.MjrRect(0, 0, WIDTH, HEIGHT), np.empty((HEIGHT, WIDTH), np.float32)
-        # Left to the interpreter's exit, the context is freed after the library that frees it, and complains.
-        weakref.finalize(self, _free, self._target, self._context)
+        # Registered now, it runs at exit before the library that was loaded for the context ends: later it would complain.
+        atexit.register(_free, self._target, self._context)
 
     def depth(self, data: Any) -> NDArray[np.float64]:
         """``[96, 128]`` metres along the camera's axis, the picture's lowest row first."""

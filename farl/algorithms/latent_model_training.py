@@ -92,7 +92,7 @@ def model_losses(
     Only the dynamics have to go step by step; everything that reads latents reads all steps at once.
     """
     steps, batch = windows.action.shape[:2]
-    x = normalizer(windows.obs.flatten(0, 1)).view(steps + 1, batch, -1)
+    x = normalizer.standardise(windows.obs.flatten(0, 1)).view(steps + 1, batch, -1)
     with torch.no_grad():
         encoded = model.encode(x[1:].flatten(0, 1)).view(steps, batch, -1)
         backup = _td_target(model, target, encoded, windows, config)

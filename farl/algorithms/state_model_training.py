@@ -96,8 +96,8 @@ def rollout_loss(
     The heads learn from the states the model imagines, because that is what the gate shows them, and from the true ones,
     where label and place agree exactly. They do not steer the dynamics.
     """
-    z = model.encode(normalizer(windows.obs[0]))
-    targets = normalizer(windows.obs[1:].flatten(0, 1)).view(*windows.obs[1:].shape)
+    z = model.encode(normalizer.standardise(windows.obs[0]))
+    targets = normalizer.standardise(windows.obs[1:].flatten(0, 1)).view(*windows.obs[1:].shape)
     imagined, rewards = [], []
     for t in range(len(windows.action)):
         z, transition = model.advance(z, windows.action[t])

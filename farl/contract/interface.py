@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from farl.doctor import Finding
+from farl.environments import expert_view
 
 _STEPS = 50
 
@@ -67,7 +68,7 @@ def experts(env: Any) -> Iterator[Finding]:
     for kind in kinds:
         expert = env.unwrapped.expert(kind)
         expert.reset(np.random.default_rng(0))
-        action = expert.act(obs)
+        action = expert.act(expert_view(env, obs))
         if getattr(action, "dtype", None) != np.float32 or action.shape != env.action_space.shape:
             cure = f"return a float32 array of shape {env.action_space.shape}"
             yield Finding("scripted experts", "broken", f"'{kind}' acts with {action!r}", cure)

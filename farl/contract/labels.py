@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from farl.doctor import Finding
+from farl.environments import expert_view
 
 _EPISODES = 3
 """episodes played by every expert and by random actions"""
@@ -63,7 +64,7 @@ def _play(env: Any, expert: Any, seed: int) -> _Played:
         expert.reset(np.random.default_rng(seed))
     episode = _Played([dict(info)])
     while len(episode.infos) <= _LONGEST and not (episode.terminated or episode.truncated):
-        action = env.action_space.sample() if expert is None else expert.act(obs)
+        action = env.action_space.sample() if expert is None else expert.act(expert_view(env, obs))
         obs, _, episode.terminated, episode.truncated, info = env.step(action)
         episode.infos.append(dict(info))
     return episode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,6 +76,7 @@ class Windows:
     """Subsequences of ``t`` steps, time first; ``valid`` is false past the end of an episode."""
 
     obs: Float[Tensor, "t1 b obs"]
+    """as the sampler was told to encode them; not standardised"""
     action: Float[Tensor, "t b act"]
     reward: Float[Tensor, "t b"]
     failure: Bool[Tensor, "t b"]
@@ -89,7 +90,7 @@ class WindowSampler:
 
     Failures are rare and persist once they happened: uniform windows would teach "already failed". So ``onset_fraction``
     of the windows hold an onset, the onset weighs ``onset_weight``, and violating steps later than ``kept`` after the
-    onset have weight zero.
+    onset have weight zero. ``encode`` is a normaliser's.
     """
 
     def __init__(
@@ -100,22 +101,24 @@ class WindowSampler:
         onset_fraction: float = 0.3,
         onset_weight: float = 3.0,
         kept: int = 5,
+        encode: Callable[[Tensor], Tensor] = lambda obs: obs,
     ) -> None:
         lengths = np.array([len(e) for e in episodes])
         self.length, self.onset_fraction = length, onset_fraction
         # Every episode is padded with ``length`` invalid rows, so a window may start at any real step.
         starts = np.concatenate([[0], np.cumsum(lengths + length)])
         total = int(starts[-1])
-        obs_dim, act_dim = episodes[0].obs.shape[1], episodes[0].actions.shape[1]
+        seen = [encode(torch.from_numpy(e.obs)) for e in episodes]   # once: a cloud of points would cost that in every window
+        obs_dim, act_dim = seen[0].shape[1], episodes[0].actions.shape[1]
         self._obs = torch.zeros(total, obs_dim)
         self._action = torch.zeros(total, act_dim)
         self._reward, self._weight = torch.zeros(total), torch.ones(total)
         self._failure, self._success, self._valid = (torch.zeros(total, dtype=torch.bool) for _ in range(3))
         self._steps = torch.cat([torch.arange(s, s + n) for s, n in zip(starts[:-1], lengths, strict=True)])
         onsets = []
-        for start, episode in zip(starts[:-1], episodes, strict=True):
+        for start, episode, obs in zip(starts[:-1], episodes, seen, strict=True):
             rows = slice(int(start), int(start) + len(episode))
-            self._obs[rows.start : rows.stop + 1] = torch.from_numpy(episode.obs)
+            self._obs[rows.start : rows.stop + 1] = obs
             self._action[rows] = torch.from_numpy(episode.actions).clamp(-1, 1)
             self._reward[rows] = torch.from_numpy(episode.rewards) * reward_scale
             self._failure[rows] = torch.from_numpy(episode.failure)

@@ -6,6 +6,7 @@
       demo_0/         attrs: num_samples, seed, outcome, behaviour, task
         obs/state  next_obs/state  actions  rewards  dones
         terminated  truncated  failure  margin  extra/NAME
+        obs/CLOUD  next_obs/CLOUD   [steps, n, 3], one for each cloud of points; the layout is in farl's attrs
     mask/train  mask/valid      names of the episodes of either split
 """
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from farl.errors import UserError
 from farl.files import write_bytes
+from farl.observations import Layout
 from farl.types import Episode
 
 Split = Literal["train", "valid"]
@@ -93,7 +95,8 @@ def read_episodes(
     with _opened(path) as file:
         _check_fits(path, file, task, options, obs_size)
         names = sorted(file["data"], key=_number) if split is None else [name.decode() for name in file["mask"][split]]
-        return [_read_episode(file["data"][name]) for name in names]
+        layout = _layout(file)
+        return [_read_episode(file["data"][name], layout) for name in names]
 
 
 def describe(path: Path) -> Summary:
@@ -115,7 +118,7 @@ def describe(path: Path) -> Summary:
             failing_steps=sum(int(flags.sum()) for flags in failure),
             seeds=tuple(int(group.attrs["seed"]) for group in groups),
             behaviours=dict(Counter(str(group.attrs["behaviour"]) for group in groups)),
-            obs_size=int(groups[0]["obs/state"].shape[1]),
+            obs_size=_obs_size(file, groups[0]),
             action_size=int(groups[0]["actions"].shape[1]),
             attrs=json.loads(file["data"].attrs["farl"])["attrs"],
         )
@@ -135,7 +138,9 @@ def _write_file(file: h5py.File, episodes: Sequence[Episode], attrs: Mapping[str
     kwargs = attrs.get("options", {})
     data.attrs["env_args"] = json.dumps({"env_name": episodes[0].task, "type": _GYM_TYPE, "env_kwargs": kwargs})
     data.attrs["total"] = sum(len(episode) for episode in episodes)
-    data.attrs["farl"] = json.dumps({"format": _FORMAT, "attrs": dict(attrs)})
+    layout = episodes[0].layout
+    shape = {} if layout is None else {"layout": layout.record()}
+    data.attrs["farl"] = json.dumps({"format": _FORMAT, "attrs": dict(attrs), **shape})
     for index, episode in enumerate(episodes):
         _write_episode(data.create_group(f"demo_{index}"), episode)
     chosen = set(train)
@@ -145,9 +150,10 @@ def _write_file(file: h5py.File, episodes: Sequence[Episode], attrs: Mapping[str
 
 
 def _write_episode(group: h5py.Group, episode: Episode) -> None:
+    plain, clouds = _parts(episode)
     arrays: dict[str, NDArray[Any]] = {
-        "obs/state": episode.obs[:-1],
-        "next_obs/state": episode.obs[1:],
+        "obs/state": plain[:-1],
+        "next_obs/state": plain[1:],
         "actions": episode.actions,
         "rewards": episode.rewards,
         "dones": (episode.terminated | episode.truncated).astype(np.uint8),
@@ -161,15 +167,31 @@ def _write_episode(group: h5py.Group, episode: Episode) -> None:
         if len(array) != len(episode):
             raise ValueError(f"episode of seed {episode.seed}: {name} has {len(array)} rows for {len(episode)} steps")
         group.create_dataset(name, data=array, compression="gzip" if array.size else None)
+    for name, array in clouds.items():
+        for key, rows in (("obs", array[:-1]), ("next_obs", array[1:])):
+            # Shuffled by bytes, coordinates pack to a third; as they are, hardly.
+            group.create_dataset(f"{key}/{name}", data=rows, compression="gzip", shuffle=True)
     group.attrs["num_samples"] = len(episode)
     group.attrs["seed"] = episode.seed
     for name in ("outcome", "behaviour", "task"):
         group.attrs[name] = getattr(episode, name)
 
 
-def _read_episode(group: h5py.Group) -> Episode:
+def _parts(episode: Episode) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """The plain numbers of an episode's observations, and its clouds by name, all with ``T + 1`` rows."""
+    layout = episode.layout
+    if layout is None:
+        return episode.obs, {}
+    if any(name == "state" for name, _ in layout.clouds):
+        raise ValueError("a cloud of points is called 'state', which is where a dataset keeps the plain numbers: rename it")
+    return episode.obs[:, : layout.plain], layout.points(episode.obs)
+
+
+def _read_episode(group: h5py.Group, layout: Layout | None) -> Episode:
+    names = ["state", *([] if layout is None else [name for name, _ in layout.clouds])]
+    parts = [np.concatenate([group[f"obs/{name}"][()], group[f"next_obs/{name}"][-1:]]) for name in names]
     return Episode(
-        obs=np.concatenate([group["obs/state"][()], group["next_obs/state"][-1:]]),
+        obs=np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1) if layout else parts[0],
         actions=group["actions"][()],
         rewards=group["rewards"][()],
         terminated=group["terminated"][()],
@@ -181,6 +203,7 @@ def _read_episode(group: h5py.Group) -> Episode:
         task=group.attrs["task"],
         behaviour=group.attrs["behaviour"],
         extra={name: array[()] for name, array in group.get("extra", {}).items()},
+        layout=layout,
     )
 
 
@@ -228,13 +251,23 @@ def _check_fits(
     theirs = json.loads(file["data"].attrs["farl"])["attrs"].get("options", {})
     if options is not None and theirs != json.loads(json.dumps(dict(options))):
         raise UserError(f"{path} was made with task options {theirs}, not with {dict(options)}; {_CURE} with these options")
-    found = int(file["data/demo_0/obs/state"].shape[1])
+    found = _obs_size(file, file["data/demo_0"])
     if obs_size is not None and found != obs_size:
         raise UserError(f"{path} holds observations of {found} numbers, the task gives {obs_size}; {_CURE} for it")
 
 
 def _task(file: h5py.File) -> str:
     return str(json.loads(file["data"].attrs["env_args"])["env_name"])
+
+
+def _layout(file: h5py.File) -> Layout | None:
+    record = json.loads(file["data"].attrs["farl"]).get("layout")
+    return None if record is None else Layout.from_record(record)
+
+
+def _obs_size(file: h5py.File, group: h5py.Group) -> int:
+    layout = _layout(file)
+    return int(group["obs/state"].shape[1]) if layout is None else layout.size
 
 
 def _number(name: str) -> int:

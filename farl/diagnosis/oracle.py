@@ -14,6 +14,7 @@ from farl.diagnosis.kept import KeptFailure
 from farl.environments import (
     Expert,
     TaskConfig,
+    expert_views,
     failure_flags,
     get_observations,
     get_states,
@@ -88,7 +89,7 @@ class Oracle:
             found.append((LEARNED, self._learned))
         if self.scripted is not None:
             self.scripted.reset(np.random.default_rng(self.seed))
-            found.append((SCRIPTED, self.scripted.act))
+            found.append((SCRIPTED, self._scripted))
         return [*found, (STILL, _constant(np.zeros(self._act_dim)))]
 
     def _constants(self) -> Iterable[Act]:
@@ -116,6 +117,10 @@ class Oracle:
         assert self.recovery is not None
         action: FloatArray = self.recovery.act(torch.from_numpy(obs.copy())[None])[0].numpy()
         return action
+
+    def _scripted(self, obs: FloatArray) -> FloatArray:
+        assert self.scripted is not None
+        return self.scripted.act(expert_views(self.envs, obs[None])[0])
 
     def _state(self) -> State:
         states = get_states(self.envs)

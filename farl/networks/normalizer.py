@@ -46,19 +46,32 @@ class Normalizer(nn.Module):
 
     def fit(self, obs: Float[Tensor, "n obs"], std_floor: float = 1e-2, component_floor: float = 2e-2) -> None:
         """Set mean, std and whitening from data; ``component_floor`` bounds the amplification of a principal component."""
+        obs = self.encode(obs)
         self.mean.copy_(obs.mean(0))
         self.std.copy_(obs.std(0).clamp_min(std_floor))
         self.varies.copy_(obs.amax(0) - obs.amin(0) > CONSTANT)
-        x = self(obs).double()
+        x = self.standardise(obs).double()
         covariance = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
         variances, axes = torch.linalg.eigh(covariance)
         self.whitening.copy_((axes / variances.clamp_min(component_floor**2).sqrt()).float())
 
-    def forward(self, obs: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
+    def forward(self, obs: Float[Tensor, "b raw"]) -> Float[Tensor, "b obs"]:
+        return self.standardise(self.encode(obs))
+
+    def encode(self, obs: Float[Tensor, "b raw"]) -> Float[Tensor, "b obs"]:
+        """The numbers that are standardised: of a plain vector, itself."""
+        return obs
+
+    def standardise(self, obs: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
+        """``x`` of numbers that are encoded already."""
         return ((obs - self.mean) / self.std * self.varies).clamp(-self.clip, self.clip)
 
     def inverse(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
         """Raw observation of a standardised one (exact only where nothing was clipped or constant)."""
+        return self.restore(x)
+
+    def restore(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b obs"]:
+        """The encoded numbers in their own units, as exact as that."""
         return x * self.std + self.mean
 
     def features(self, x: Float[Tensor, "b obs"]) -> Float[Tensor, "b features"]:

@@ -158,7 +158,7 @@ def _percent(share: float) -> str:
 
 @torch.no_grad()
 def open_loop_error(bundle: OfflineBundle, episodes: Sequence[Episode], horizon: int, count: int = 512) -> NDArray[Any]:
-    """|predicted - true| of every observation dimension after ``horizon`` executed actions, raw units ``[n, obs]``."""
+    """|predicted - true| of every number of the encoded observation after ``horizon`` executed actions, raw units ``[n, obs]``."""
     long_enough = [e for e in episodes if len(e) >= horizon]
     sampler = WindowSampler(long_enough, horizon, bundle.reward_scale, onset_fraction=0.0)
     windows = sampler.sample(count, torch.Generator().manual_seed(0))
@@ -166,8 +166,8 @@ def open_loop_error(bundle: OfflineBundle, episodes: Sequence[Episode], horizon:
     z = bundle.model.encode(bundle.normalizer(windows.obs[0]))
     for action in windows.action:
         z, _ = bundle.model.step(z, action)
-    predicted = bundle.normalizer.inverse(bundle.model.decode(z))
-    error: NDArray[Any] = (predicted - windows.obs[-1]).abs()[complete].numpy()
+    predicted = bundle.normalizer.restore(bundle.model.decode(z))
+    error: NDArray[Any] = (predicted - bundle.normalizer.encode(windows.obs[-1])).abs()[complete].numpy()
     return error
 
 

@@ -19,11 +19,13 @@ from farl.algorithms.risk import RiskConfig
 from farl.environments import TaskConfig
 from farl.errors import UserError
 from farl.files import write_bytes, write_json
+from farl.networks.encoders import normalizer_for
 from farl.networks.latent_model import LatentModel
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.networks.state_model import StateModel
 from farl.networks.value import DoubleQ, ValueFunction
+from farl.observations import Layout
 
 FORMAT = 1
 ModelKind = Literal["state", "latent"]
@@ -44,6 +46,10 @@ class Shape:
     """which of ``OPTIONAL`` it holds"""
     latent_options: dict[str, Any] = field(default_factory=dict)
     """of the latent model that comes beside a state-space one"""
+    layout: Layout | None = None
+    """which of the ``obs_dim`` numbers are what; None for a plain vector"""
+    code: int = 0
+    """numbers that stand for each cloud of points"""
 
 
 @dataclass
@@ -81,7 +87,7 @@ class OfflineBundle:
     @classmethod
     def empty(cls, task: TaskConfig, shape: Shape) -> OfflineBundle:
         """Freshly initialised networks of ``shape`` on one shared normaliser."""
-        normalizer = Normalizer(shape.obs_dim)
+        normalizer = normalizer_for(shape.obs_dim, shape.layout, shape.code)
         policy = GaussianPolicy(normalizer, shape.act_dim, shape.exploration_std)
         recovery = GaussianPolicy(normalizer, shape.act_dim, shape.exploration_std)
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in shape.model_options.items()}
@@ -132,7 +138,7 @@ class OfflineBundle:
         manifest = {
             "format": FORMAT,
             "task": asdict(self.task),
-            "shape": asdict(self.shape),
+            "shape": _record(self.shape),
             "risk": asdict(self.risk),
             "reward_scale": self.reward_scale,
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
@@ -180,7 +186,16 @@ def _shape(record: dict[str, Any]) -> Shape:
     parts = tuple(record.get("parts", ()))
     if unknown := set(parts) - set(OPTIONAL):
         raise ValueError(f"unknown parts {', '.join(sorted(unknown))}")
-    return Shape(**{**record, "parts": parts})
+    layout = Layout.from_record(record["layout"]) if record.get("layout") else None
+    return Shape(**{**record, "parts": parts, "layout": layout})
+
+
+def _record(shape: Shape) -> dict[str, Any]:
+    """As JSON. Of a plain vector it says no more than before there was anything else."""
+    record = asdict(shape)
+    if shape.layout is None:
+        del record["layout"], record["code"]
+    return record
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -23,10 +23,12 @@ from farl.environments import (
     set_states,
 )
 from farl.networks.policy import GaussianPolicy
+from farl.observations import layout_of
 from farl.types import Episode, Outcome, State
 
 FloatArray = NDArray[np.float32]
-
+View = Callable[[FloatArray], FloatArray]
+"""from the observations of all environments to what their demonstrators act on (``environments.expert_views``)"""
 
 LONGEST_LEAD = 25
 """agent steps before a failure from which states are remembered: a rolling object needs some sixteen to be caught"""
@@ -59,8 +61,8 @@ class NoiseConfig:
 class NoisyExperts:
     """Scripted experts, one for each environment, with noise on their actions; every episode draws its own habits."""
 
-    def __init__(self, experts: Sequence[Expert], noise: NoiseConfig, act_dim: int) -> None:
-        self.experts, self.noise = experts, noise
+    def __init__(self, experts: Sequence[Expert], noise: NoiseConfig, act_dim: int, view: View = lambda obs: obs) -> None:
+        self.experts, self.noise, self.view = experts, noise, view
         self._slow = np.zeros((len(experts), act_dim))
         self._gain = np.ones(len(experts))
         self._rngs = [np.random.default_rng(0) for _ in experts]
@@ -72,7 +74,7 @@ class NoisyExperts:
         self._gain[env] = rng.uniform(*self.noise.gain)
 
     def act(self, obs: FloatArray) -> FloatArray:
-        actions = np.stack([expert.act(row) for expert, row in zip(self.experts, obs, strict=True)])
+        actions = np.stack([expert.act(row) for expert, row in zip(self.experts, self.view(obs), strict=True)])
         draws = np.stack([rng.standard_normal((2, actions.shape[1])) for rng in self._rngs])
         # OU with correlation 0.9 per step, scaled to stationary std ``ou``
         self._slow = 0.9 * self._slow + self.noise.ou * np.sqrt(1 - 0.81) * draws[:, 0]
@@ -214,6 +216,7 @@ class Collector:
             seed=episode.seed,
             task=self.task.id,
             behaviour=behaviour,
+            layout=layout_of(self.envs),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +14,13 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from farl.algorithms.behaviour_cloning import BCConfig, clone
+from farl.algorithms.encoder_training import EncoderConfig, fit_normalizer
 from farl.data.batches import transitions
 from farl.data.episode_store import write_episodes
-from farl.environments import TaskConfig, get_states, make, make_experts, make_vector, reset_where
+from farl.environments import TaskConfig, expert_views, get_states, make, make_experts, make_vector, reset_where
 from farl.errors import UserError
 from farl.files import write_json
-from farl.networks.normalizer import Normalizer
+from farl.networks.encoders import CloudNormalizer, normalizer_for
 from farl.networks.policy import GaussianPolicy
 from farl.offline.collecting import (
     ANYWHERE,
@@ -67,6 +69,8 @@ class DemosConfig:
     tail: int = 10
     """violating steps after which a demonstration of failure is cut"""
     bc: BCConfig = field(default_factory=BCConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """of the cloned policy's; the bundle's own are trained anew"""
 
     def __post_init__(self) -> None:
         if self.out == Path():
@@ -210,7 +214,8 @@ class _Session:
 
     def _experts(self, kind: str, noise: NoiseConfig) -> NoisyExperts:
         experts = make_experts(self.config.task, kind, self.config.num_envs)
-        return NoisyExperts(experts, noise, self.envs.single_action_space.shape[0])  # type: ignore[index]
+        view = functools.partial(expert_views, self.envs)
+        return NoisyExperts(experts, noise, self.envs.single_action_space.shape[0], view)  # type: ignore[index]
 
     def _kinds(self) -> tuple[str, ...]:
         env = make(self.config.task)
@@ -259,14 +264,21 @@ def _clone_of(
     torch.manual_seed(config.seed)
     held = max(1, len(episodes) // 10)
     train, held_out = transitions(episodes[held:], 1.0), transitions(episodes[:held], 1.0)
-    normalizer = Normalizer(train.obs.shape[1])
-    normalizer.fit(train.obs)
+    normalizer = normalizer_for(train.obs.shape[1], episodes[0].layout, config.encoder.code)
+
+    def see() -> None:
+        fit_normalizer(normalizer, episodes[held:], config.encoder, generator, progress)
+
+    if isinstance(normalizer, CloudNormalizer):
+        partial.weights("normalizer", normalizer, see)
+    else:
+        see()   # not kept: it follows from the episodes at once
     policy = GaussianPolicy(normalizer, train.action.shape[1], config.exploration_std)
 
     def learn() -> None:
         clone(policy, train, held_out, config.bc, generator, progress, "cloning the demonstrations")
 
-    partial.weights("clone", policy, learn)   # the normaliser is none of them: it follows from the episodes alone
+    partial.weights("clone", policy, learn)   # the normaliser's are none of them
     return policy
 
 

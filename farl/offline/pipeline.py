@@ -20,6 +20,7 @@ from farl.algorithms.calibration import (
     fit_probabilities,
     score,
 )
+from farl.algorithms.encoder_training import EncoderConfig, fit_normalizer
 from farl.algorithms.familiarity import familiarise
 from farl.algorithms.imagined_evaluation import evaluation_from
 from farl.algorithms.iql import IQLConfig, train_critics
@@ -65,6 +66,7 @@ class OfflineConfig:
     """demonstration sets that the world models learn from"""
     weights: Path | None = None
     """bundle whose networks are taken over, so that only the calibration is made; None trains them"""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
     bc: BCConfig = field(default_factory=BCConfig)
     recovery_bc: BCConfig = field(default_factory=lambda: BCConfig(updates=12000, lr=1e-3, decay=True))
     iql: IQLConfig = field(default_factory=IQLConfig)
@@ -150,6 +152,8 @@ class _Stage:
             self._model_options(config.model),
             _optional_parts(config),
             self._model_options("latent"),
+            first.layout,
+            config.encoder.code if first.layout else 0,
         )
         self.bundle = OfflineBundle.empty(config.task, shape)
         self.bundle = dataclasses.replace(
@@ -219,7 +223,8 @@ class _Stage:
         return torch.Generator().manual_seed(self.config.seed * 1000 + part)
 
     def fit_normalizer(self) -> None:
-        self.bundle.normalizer.fit(self._transitions("task", "failure", "recovery").obs)
+        episodes = self._episodes("task", "failure", "recovery")
+        fit_normalizer(self.bundle.normalizer, episodes, self.config.encoder, self.generator, self.progress)
 
     def clone_task(self) -> None:
         train, held_out = self._transitions("task"), self._transitions("task", split="valid")
@@ -248,7 +253,8 @@ class _Stage:
         cfg, b = self.config, self.bundle
         if isinstance(b.model, StateModel):
             episodes = self._episodes(*cfg.model_data)
-            sampler = WindowSampler(episodes, cfg.state_model.horizon, cfg.reward_scale, cfg.state_model.onset_fraction)
+            windows = cfg.state_model.horizon, cfg.reward_scale, cfg.state_model.onset_fraction
+            sampler = WindowSampler(episodes, *windows, encode=b.normalizer.encode)
             data = self._transitions(*cfg.model_data)
             train_state_model(b.model, b.normalizer, sampler, data, cfg.state_model, self.generator, self.progress)
         elif isinstance(b.model, LatentModel):
@@ -261,8 +267,10 @@ class _Stage:
     def _train_latent(self, model: LatentModel, generator: torch.Generator) -> None:
         cfg = self.config.latent_model
         episodes = self._episodes(*self.config.model_data)
-        sampler = WindowSampler(episodes, cfg.horizon, self.config.reward_scale, cfg.onset_fraction)
-        train_latent_model(model, self.bundle.normalizer, sampler, cfg, generator, self.progress)
+        normalizer = self.bundle.normalizer
+        windows = cfg.horizon, self.config.reward_scale, cfg.onset_fraction
+        sampler = WindowSampler(episodes, *windows, encode=normalizer.encode)
+        train_latent_model(model, normalizer, sampler, cfg, generator, self.progress)
 
     def train_q_risk(self) -> None:
         b, episodes, generator = self.bundle, self._episodes("task", "failure"), self._own_generator(1)

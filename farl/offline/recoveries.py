@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,6 @@ from farl.algorithms.behaviour_cloning import BCConfig, clone
 from farl.data.batches import imitated
 from farl.environments import TaskConfig
 from farl.errors import UserError
-from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.offline.collecting import ExploringPolicy, FloatArray, NoisyExperts, Rescue, rescue
 from farl.offline.partial import Part, Partial
@@ -197,7 +197,7 @@ class Recoveries:
     def _clone(self, number: int, episodes: list[Episode]) -> GaussianPolicy:
         held = max(1, len(episodes) // 10)
         train, held_out = imitated(episodes[held:]), imitated(episodes[:held])
-        normalizer = Normalizer(train.obs.shape[1])
+        normalizer = copy.deepcopy(self.policy.normalizer)   # for its encoders, if it has any: the rest is fitted anew
         normalizer.fit(train.obs)
         torch.manual_seed(self.seed)
         policy = GaussianPolicy(normalizer, train.action.shape[1], RECOVERY_STD)

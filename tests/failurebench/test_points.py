@@ -177,6 +177,9 @@ def test_without_opengl_the_message_names_the_packages(tmp_path):
 
 
 def test_an_environment_left_open_is_quiet_at_exit():
-    program = f"import gymnasium, failurebench; gymnasium.make({WALL!r}, observe='points').reset(seed=0)"
+    program = (
+        "import weakref; weakref.finalize(weakref, print)\n"  # whoever does this first lets such things run last at exit
+        f"import gymnasium, failurebench; gymnasium.make({WALL!r}, observe='points').reset(seed=0)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == ""
