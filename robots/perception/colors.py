@@ -21,6 +21,12 @@ ROUNDS = 15
 STEP = 1e-6
 """of the numerical derivatives, m and rad"""
 
+ANCHOR = 0.01
+"""what the place where a fit begins counts, as a share of the points"""
+
+DEPTH_ERROR_M = 0.003
+"""a depth camera's at a metre: nearer to the surface than this, every point counts"""
+
 WORKSPACE: Box = ((0.25, 0.85), (-0.35, 0.35), (0.008, 0.20))
 
 
@@ -90,7 +96,7 @@ def find_ball(frame: Frame, table_from_camera: Rigid, ball: BallConfig) -> Blob 
     def to_ball(centre: Array) -> Array:
         return np.asarray(np.linalg.norm(points - centre, axis=1) - ball.radius_m)
 
-    centre = _fit(points, to_ball, start, ball.radius_m)
+    centre = _fit(points, to_ball, start, (1.0,) * 3, ball.radius_m)
     if centre is None:
         return None
     on_it = float((np.abs(to_ball(centre)) < 0.3 * ball.radius_m).sum())
@@ -114,7 +120,7 @@ def find_box(frame: Frame, table_from_camera: Rigid, box: BoxConfig) -> Blob | N
     swapped = (sides[0] < sides[1]) != (box.size_m[0] < box.size_m[1])
     start = np.array([x / 1000.0, y / 1000.0, math.radians(turned + 90.0 * swapped)])
     half = np.array([*box.size_m, box.height_m]) / 2.0
-    fitted = _fit(points, lambda numbers: _to_box(points, numbers, half), start, 0.02)
+    fitted = _fit(points, lambda numbers: _to_box(points, numbers, half), start, (1.0, 1.0, half[0]), 0.02)
     if fitted is None:
         return None
     on_it = float((np.abs(_to_box(points, fitted, half)) < 0.1 * box.height_m).sum())
@@ -148,16 +154,24 @@ def _measured(frame: Frame, mask: NDArray[np.bool_], table_from_camera: Rigid, b
     return points[in_box(points, box)]
 
 
-def _fit(points: Array, distances: Callable[[Array], Array], start: Array, furthest_m: float) -> Array | None:
-    """Numbers for which the points lie on a surface, those far off left out (Gauss-Newton); None where it strays from ``start``."""
+def _fit(
+    points: Array, distances: Callable[[Array], Array], start: Array, metres: tuple[float, ...], furthest_m: float
+) -> Array | None:
+    """Numbers for which the points lie on a surface, those far off left out (Gauss-Newton); None where it strays from ``start``.
+
+    ``metres`` says how far a unit of each number moves the surface.
+    """
     numbers = start
     for _ in range(ROUNDS):
         off = distances(numbers)
-        kept = np.abs(off) < max(3.0 * float(np.median(np.abs(off))), 1e-4)
+        kept = np.abs(off) < max(3.0 * float(np.median(np.abs(off))), DEPTH_ERROR_M)
         if kept.sum() < FEWEST_PIXELS // 2:
             return None
         slopes = np.stack([(distances(numbers + STEP * unit) - off)[kept] / STEP for unit in np.eye(len(start))], axis=1)
-        move = np.linalg.lstsq(slopes, -off[kept], rcond=None)[0]
+        # A box that shows one side and its top could slide along them: what the points leave open stays as it began.
+        anchor = math.sqrt(ANCHOR * len(points)) * np.diag(metres)
+        rows = np.concatenate([slopes, anchor]), np.concatenate([-off[kept], anchor @ (start - numbers)])
+        move = np.linalg.lstsq(*rows, rcond=None)[0]
         numbers = numbers + move
         if np.abs(move).max() < 1e-6:
             break

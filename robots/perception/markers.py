@@ -180,4 +180,5 @@ def _detector(dictionary: str) -> Any:
     aruco = import_cv2().aruco
     parameters = aruco.DetectorParameters()
     parameters.cornerRefinementMethod = aruco.CORNER_REFINE_NONE  # ours comes after
+    parameters.minMarkerDistanceRate = 0.05  # with OpenCV's 0.125 a marker is lost beside that of the box's next face
     return aruco.ArucoDetector(_dictionary(dictionary), parameters)

@@ -45,7 +45,7 @@ def stand(
     """Where the object stands; None without a marker, or where no marker agrees with an object that stands on the table.
 
     That it stands there spares the distance of a small marker, which is poorly seen. A marker that the others contradict
-    (misread, or slipped) is left out.
+    (misread, or slipped) is left out; where no majority agrees, nothing is known.
 
     Args:
         seen: the object's markers that were detected.
@@ -55,7 +55,7 @@ def stand(
     """
     camera_from_table = table_from_camera.inverse()
     left = list(seen)
-    while left:
+    while 2 * len(left) > len(seen):
         starts = [start for marker, detected in left for start in _starts(marker, detected, table_from_camera, intrinsics)]
         fits = [_fitted(start, left, camera_from_table, intrinsics) for start in starts]
         if not fits:
