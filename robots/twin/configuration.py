@@ -34,7 +34,7 @@ class ControllerConfig:
     """that an automatic error recovery takes"""
 
     silence_s: float = 0.1
-    """without a command in motion before it is aborted; a real one waits 0.02 s, too short for a computer without real-time kernel"""
+    """without a command in motion before it is aborted; a real one waits 0.02 s, too short where the kernel is no real-time one"""
 
 
 @dataclass(frozen=True)

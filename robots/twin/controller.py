@@ -27,7 +27,7 @@ from robots.twin.forces import External
 from robots.twin.world import Arm
 
 SOFT = 0.05
-"""share of the stiffness that holds the arm after a reflex"""
+"""share of stiffness and damping that holds the arm after a reflex"""
 
 TICK_S = 0.001
 RECENT_TICKS = 100
@@ -42,7 +42,7 @@ class Error(IntEnum):
 
     JOINT_REFLEX = 6
     CARTESIAN_REFLEX = 7
-    COMMUNICATION = 31
+    COMMUNICATION = 25
 
 
 class Controller(FrankaRobotServer):  # type: ignore[misc]
@@ -63,7 +63,7 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         """lower and upper, N and Nm: contact is reported above the first, motion ends above the second"""
         self.torque_limits = np.full((2, 7), 60.0)
         self.external = External(np.zeros(6), np.zeros(7))
-        self._stiffness = arm.kp.copy()
+        self._gains = arm.kp.copy(), arm.kv.copy()
         self._recovery: tuple[Any, int] | None = None
         self._silent = 0
         self._came = [True] * RECENT_TICKS
@@ -178,7 +178,7 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
 
     def _hold_here(self, share: float) -> None:
         self._FrankaRobotServer__holding_q = tuple(self.robot.inner_state.q)
-        self.robot.kp = share * self._stiffness
+        self.robot.kp, self.robot.kv = share * self._gains[0], share * self._gains[1]
 
     def _recover_on(self) -> None:
         if self._recovery is None:
@@ -216,7 +216,7 @@ class _Connect(ConnectCommand):  # type: ignore[misc]
             super().handle(server, command_type_struct)
             return
         header = MessageHeader(self.command_type, self.command_id, 8).to_bytes(command_type_struct=command_type_struct)
-        refused = struct.pack("<HH4x", ConnectStatus.kIncompatibleLibraryVersion.value, spoken)
+        refused = struct.pack("<BH5x", ConnectStatus.kIncompatibleLibraryVersion.value, spoken)
         self.client_socket.sendall(header + refused)
 
 

@@ -13,6 +13,9 @@ from robots.twin.world import FINGER, TIP
 FILTER_S = 0.01
 """time constant of the estimate; an impact of a millisecond is not seen whole, nor is it by a robot"""
 
+NOTHING_N = 1e-3
+"""what is left of an estimate that nothing feeds is dropped below this"""
+
 Array = NDArray[np.float64]
 
 
@@ -67,6 +70,9 @@ class Forces:
         keep = self._keep
         self.finger_n = float(np.sqrt(finger @ finger))
         old = self.estimate
+        if not wrench.any() and np.abs(old.wrench).max() < NOTHING_N:
+            self.estimate = External(wrench, torques)
+            return self.estimate
         self.estimate = External(keep * old.wrench + (1 - keep) * wrench, keep * old.torques + (1 - keep) * torques)
         return self.estimate
 

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +27,10 @@ FORGIVEN_S = 0.05
 """later than this, lost time is not made up for"""
 
 PARENT_TICKS = 100
-"""between two looks at whether whoever started this is still there"""
+"""between two looks at whether whoever started this is still there, and at the clock"""
+
+RATED = 11
+"""looks at the clock that the rate is of: the last second"""
 
 
 class Twin:
@@ -52,7 +56,7 @@ class Twin:
         self.controller.init()
         self.side = SideServer(self.controller.hostname, self._verbs())
         self.ticks, self.late, self.busy_s = 0, 0, 0.0
-        self._begun = time.monotonic()
+        self._recent = deque([time.monotonic()], RATED)
 
     def tick(self) -> None:
         """One millisecond."""
@@ -64,10 +68,12 @@ class Twin:
         self.controller.watch(external)
         self.controller.send_state()
         self.ticks += 1
+        if self.ticks % PARENT_TICKS == 0:
+            self._recent.append(time.monotonic())
 
     def run(self) -> None:
         """Tick a thousand times a second until whoever started this closes our standard input."""
-        due = self._begun = time.monotonic()
+        due = time.monotonic()
         while self.ticks % PARENT_TICKS or not _orphaned():
             begun = time.thread_time()
             self.tick()
@@ -115,9 +121,9 @@ class Twin:
 
     def _status(self) -> dict[str, Any]:
         controller = self.controller
-        passed = time.monotonic() - self._begun
+        recent = self._recent
         return {
-            "rate_hz": self.ticks / passed if passed else 0.0,
+            "rate_hz": PARENT_TICKS * (len(recent) - 1) / max(recent[-1] - recent[0], TICK_S),
             "ticks": self.ticks,
             "late": self.late,
             "busy_ms": 1000 * self.busy_s,
