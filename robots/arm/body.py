@@ -73,12 +73,14 @@ class Body:
     def open(self) -> None:
         """Connect and begin to read; raises RobotError."""
         with self._changed:
-            self._attach(connect(self.config))
+            connection = connect(self.config)
+            try:
+                self._attach(connection)
+            except Exception as error:  # the library's have no common base
+                raise RobotError(f"the controller at {self.config.host} cannot be used: {error}") from error
         self._ended.clear()
         self._thread = threading.Thread(target=self._beat_on, name="arm", daemon=True)
         self._thread.start()
-        if not self.wait_for(lambda: self._newest is not None, 2.0):
-            raise RobotError(f"the controller at {self.config.host} sends no state; restart it")
 
     def close(self) -> None:
         """End the motion and let go; can be called twice."""
@@ -200,7 +202,10 @@ class Body:
             connection.prepare(self.limits)
             self._prepared = True
         self._errors = ()
+        self._felt.clear()
+        self._keep(connection.read(finished=True))
         self._apply(Happening.CONNECTED, "connected")
+        self._judge(self.reading)
 
     def _begin(self) -> None:
         connection = self._attached()
@@ -242,7 +247,9 @@ class Body:
         """What went wrong with the controller, in words; empty where nothing did."""
         try:
             self._beat(self._attached())
-        except Exception as error:  # the library's have no common base; whatever it is, the controller cannot be trusted
+        except (
+            Exception
+        ) as error:  # the library's have no common base; whatever it is, the controller cannot be trusted
             return str(error) or type(error).__name__
         return ""
 

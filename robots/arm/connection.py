@@ -131,7 +131,9 @@ def connect(config: ArmConfig) -> Connection:
     _reach(config)
     enforce = franky.RealtimeConfig.Enforce if config.realtime == "enforce" else franky.RealtimeConfig.Ignore
     try:
-        robot = supervised(lambda: franky.Robot(config.host, realtime_config=enforce), config.connect_timeout_s, _let_go)
+        robot = supervised(
+            lambda: franky.Robot(config.host, realtime_config=enforce), config.connect_timeout_s, _let_go
+        )
     except TookTooLongError:
         raise RobotError(
             f"the controller at {config.host} accepts connections but does not answer within {config.connect_timeout_s:g} s: "
@@ -164,7 +166,9 @@ def _reach(config: ArmConfig) -> None:
     try:
         socket.create_connection((config.host, PORT), config.connect_timeout_s).close()
     except socket.gaierror:
-        raise RobotError(f"there is no host {config.host!r}; give the address of the robot's control interface") from None
+        raise RobotError(
+            f"there is no host {config.host!r}; give the address of the robot's control interface"
+        ) from None
     except ConnectionRefusedError:
         raise RobotError(
             f"{config.host} refuses connections on port {PORT}: it is not a Franka controller, or its FCI is not activated "

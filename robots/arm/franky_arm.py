@@ -91,7 +91,14 @@ class FrankyArm:
         body, reading = self._body, self._body.reading
         x, y, _ = body.reference
         return ArmState(
-            body.status, reading.time, reading.joints, reading.tip, reading.tip_velocity, reading.force, (x, y), body.errors
+            body.status,
+            reading.time,
+            reading.joints,
+            reading.tip,
+            reading.tip_velocity,
+            reading.force,
+            (x, y),
+            body.errors,
         )
 
     def command(self, action: GatedAction) -> Commanded:
@@ -104,7 +111,9 @@ class FrankyArm:
         """
         if type(action) is not GatedAction:
             self._stand("no decision")
-            raise TypeError(f"an arm takes a GatedAction, not {type(action).__name__}: nothing moves without a decision")
+            raise TypeError(
+                f"an arm takes a GatedAction, not {type(action).__name__}: nothing moves without a decision"
+            )
         refused = self._refusal(action)
         permit = None if refused else admit(self.limits, self.task, self._stance(), action.executed)
         if permit is None:
@@ -231,7 +240,10 @@ class FrankyArm:
             self._watchdog.feed(seeing=False)
             due += PERIOD_S
             time.sleep(max(due - time.monotonic(), 0.0))
-            if math.dist(permit.reference, target) < 1e-3 and math.hypot(*self._body.reading.tip_velocity) < RESTING_MPS:
+            if (
+                math.dist(permit.reference, target) < 1e-3
+                and math.hypot(*self._body.reading.tip_velocity) < RESTING_MPS
+            ):
                 break
         self._watchdog.disarm()
         if permit is not None:
