@@ -247,9 +247,8 @@ class Body:
         """What went wrong with the controller, in words; empty where nothing did."""
         try:
             self._beat(self._attached())
-        except (
-            Exception
-        ) as error:  # the library's have no common base; whatever it is, the controller cannot be trusted
+        # The library's exceptions have no common base, and after any of them the controller cannot be trusted.
+        except Exception as error:
             return str(error) or type(error).__name__
         return ""
 
