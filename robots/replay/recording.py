@@ -15,6 +15,9 @@ from robots.session.labels import judge_records
 from robots.session.record import EventRecord, StepRecord
 from robots.twin.configuration import task_named
 
+SLOW = 0
+"""number of what is played slowly before a session goes to work"""
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -24,7 +27,7 @@ class Episode:
     steps: tuple[StepRecord, ...]
     """failures are those that count: what people said afterwards is in them"""
     outcome: str
-    """``success``, ``timeout``, ``failure``, ``lost: `` and why; ``cut off`` where nobody wrote its end"""
+    """``success``, ``timeout``, ``failure``, ``lost: `` and why; in other words where nobody wrote how it ended"""
 
     @property
     def title(self) -> str:
@@ -78,10 +81,10 @@ def read_recording(folder: Path) -> Recording:
         raise RobotError(f"no step has been recorded in {folder} yet{'; ' + steps.torn if steps.torn else ''}")
     task = task_named(str(manifest.get("task", "")), **_options(manifest))
     back_steps = int(manifest.get("label_back_steps", 3))
-    episodes = tuple(
-        _episode(list(group), events.records, back_steps)
-        for _, group in groupby(steps.records, lambda step: step.episode)
-    )
+    groups = [list(group) for _, group in groupby(steps.records, lambda step: step.episode)]
+    episodes = tuple(_episode(group, events.records, back_steps) for group in groups if group[0].episode != SLOW)
+    if not episodes:
+        raise RobotError(f"{folder} holds nothing but a slow first episode, which does not count and is not shown")
     cameras = tuple(dict.fromkeys(camera for step in steps.records for camera in step.images))
     notes = tuple(f"{note}; everything before is shown" for note in (steps.torn, events.torn) if note)
     return Recording(task, folder / IMAGES, episodes, cameras, notes)
@@ -101,13 +104,20 @@ def _options(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _episode(steps: list[StepRecord], events: list[EventRecord], back_steps: int) -> Episode:
-    number = steps[0].episode
+    number, last = steps[0].episode, steps[-1]
     verdict = judge_records(steps, events, back_steps)
     ended = [event.detail for event in events if event.episode == number and event.word == words.ENDED]
     judged = (
         replace(step, failure=bool(kind), failure_type=kind) for step, kind in zip(steps, verdict.kinds, strict=True)
     )
-    return Episode(number, tuple(judged), ended[-1] if ended else "cut off")
+    unsaid = (
+        f"lost: {last.fault}"
+        if last.fault
+        else "over"
+        if last.truncated or last.terminated
+        else "runs, or was interrupted"
+    )
+    return Episode(number, tuple(judged), ended[-1] if ended else unsaid)
 
 
 def _ranges(numbers: list[int]) -> str:

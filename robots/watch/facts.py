@@ -47,6 +47,8 @@ class Facts:
     episode: int
     """that count, the one that is running included"""
     budget: int
+    slow: bool
+    """whether the running one is the slow one before a session goes to work, which does not count"""
     totals: Totals
     failing: bool
     """whether the newest step violates"""
@@ -98,22 +100,36 @@ class Session:
     def look(self) -> bool:
         """Take in what is new; whether there was anything. One thread may look while others ask for facts."""
         news = self._follower.new()
-        if not news.steps and not news.events:
+        if not news.steps and not news.events and not self._waiting:
             return False
         with self._lock:
             self._sort_in(news)
         return True
 
     def _sort_in(self, news: News) -> None:
+        """Steps and events lie in two files; an event says which steps were acknowledged before it."""
+        late = len(self._waiting)  # these waited for their steps, and by now all of those have been read
         self._waiting.extend(news.events)
         for record in news.steps:
-            while self._waiting and _before(self._waiting[0], record):
+            while self._waiting and self._precedes(self._waiting[0], record):
                 self._hear(self._waiting.popleft())
+                late -= 1
             self._take(record)
-        at = (self._newest.episode, self._newest.step + 1) if self._newest is not None else (0, 0)
-        while self._waiting and ((event := self._waiting[0]).step == 0 or (event.episode, event.step) <= at):
+        while self._waiting and (late > 0 or self._acknowledged(self._waiting[0])):
             self._hear(self._waiting.popleft())
+            late -= 1
         self.version += 1
+
+    def _precedes(self, event: EventRecord, record: StepRecord) -> bool:
+        if event.episode == record.episode:
+            return event.step <= record.step
+        return event.step == 0 or self._acknowledged(event)
+
+    def _acknowledged(self, event: EventRecord) -> bool:
+        """Whether the steps that it came after have been read."""
+        newest = self._newest
+        steps = newest.step + 1 if newest is not None and newest.episode == event.episode else 0
+        return event.step <= steps
 
     def facts(self, now: float) -> Facts:
         """As of ``now``, ``time.time()``."""
@@ -132,6 +148,7 @@ class Session:
             live=self._phase.name == "episode",
             episode=self._tally.begun,
             budget=int(self.manifest.get("episodes", 50)),
+            slow=self._tally.open is not None and not self._tally.open.counted,
             totals=self._tally.now,
             failing=self._newest is not None and self._newest.failure,
             step=self._newest,
@@ -166,10 +183,6 @@ class Session:
 def session_folder(folder: Path) -> Path:
     """The folder of the journal, for it or for the run that it lies in."""
     return folder / "session" if (folder / "session").is_dir() else folder
-
-
-def _before(event: EventRecord, record: StepRecord) -> bool:
-    return (event.episode, event.step) <= (record.episode, record.step)
 
 
 def _timing(values: Any) -> Timing:

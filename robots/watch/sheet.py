@@ -42,8 +42,9 @@ def sheet(facts: Facts) -> list[Line]:
 def _progress(facts: Facts) -> list[Line]:
     totals, step = facts.totals, facts.step
     violating = _plural(totals.violating_steps, "violating step")
+    where = "slow, not counted" if facts.slow else f"step {step.step + 1}" if step else ""
     return [
-        Line("episode", "Episode", f"{facts.episode} of {facts.budget}", f"step {step.step + 1}" if step else ""),
+        Line("episode", "Episode", f"{facts.episode} of {facts.budget}", where),
         Line("successes", "Successes", str(totals.successes), f"{_plural(totals.episodes, 'episode')} over"),
         Line("failures", "Failing episodes", str(totals.failures), violating, facts.failing),
         Line("recoveries", "Recoveries", str(totals.recoveries), _plural(totals.recovery_steps, "step")),

@@ -25,7 +25,7 @@ class Totals:
     """times that a person took over"""
     human_steps: int = 0
     lost: int = 0
-    """episodes that a fault or a person ended: in no other figure"""
+    """episodes that a fault or a person ended: in no other figure, unless they had failed before"""
 
     def __add__(self, other: Totals) -> Totals:
         return Totals(*(mine + theirs for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)))
@@ -40,6 +40,8 @@ class OpenEpisode:
     automatic: list[str] = field(default_factory=list)
     events: list[EventRecord] = field(default_factory=list)
     reached: bool = False
+    over: bool = False
+    """its last step was the last one of an episode that counts"""
     recoveries: int = 0
     recovery_steps: int = 0
     takeovers: int = 0
@@ -50,6 +52,7 @@ class OpenEpisode:
         """One more step."""
         self.automatic.append(record.failure_type or "failure" if record.failure else "")
         self.reached = record.success
+        self.over = (record.terminated or record.truncated) and not record.fault
         began = record.source != self._source
         self._source = record.source
         self.recovery_steps += record.source == "recovery"
@@ -115,15 +118,19 @@ class Tally:
             self.open.counted = counted
             return
         if self.open is not None:  # nobody wrote that it ended: its process was killed
-            self._end("lost: cut off")
+            self._end("over" if self.open.over else "lost: interrupted")
         self.open = OpenEpisode(number, counted)
         self.begun += counted
 
     def _end(self, outcome: str) -> None:
+        """Lost episodes are in no other figure, unless they had failed: that did happen."""
         assert self.open is not None
         ended, self.open = self.open, None
-        if outcome.startswith("lost"):
-            self.ended = replace(self.ended, lost=self.ended.lost + 1)
-            self.begun -= ended.counted
-        elif ended.counted:
-            self.ended = self.ended + replace(ended.totals(self.back_steps), episodes=1)
+        if not ended.counted:
+            return
+        totals, lost = ended.totals(self.back_steps), outcome.startswith("lost")
+        if lost:
+            self.ended = self.ended + Totals(lost=1)
+            self.begun -= not totals.failures
+        if not lost or totals.failures:
+            self.ended = self.ended + replace(totals, episodes=1, successes=0 if lost else totals.successes)

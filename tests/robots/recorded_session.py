@@ -32,6 +32,8 @@ class Written:
         said = {"config_hash": "0" * 64, "task": task.name, "method": "farl", "episodes": episodes, **manifest}
         (self.folder / MANIFEST).write_text(json.dumps(said))
         self.clock = time.time()
+        self.log: list[tuple[str, bytes]] = []
+        """what was appended to which file, in this order"""
         self.at = (0, 0)
         """the episode, and the next step of it"""
 
@@ -55,8 +57,8 @@ class Written:
         return kept
 
     def end(self, outcome: str) -> None:
-        """The episode is over."""
-        self.say(words.ENDED, outcome)
+        """The episode is over, a period after its last command."""
+        self.say(words.ENDED, outcome, self.clock + PERIOD_S)
 
     def play(self, number: int, pictures: bool = False, **options: Any) -> list[StepRecord]:
         """A whole episode."""
@@ -75,8 +77,10 @@ class Written:
         return replace(record, images={CAMERA: name})
 
     def _append(self, name: str, contents: Sequence[dict[str, Any]]) -> None:
+        whole = [frame(json.dumps(content).encode()) for content in contents]
+        self.log += [(name, one) for one in whole]
         with (self.folder / name).open("ab") as file:
-            file.write(b"".join(frame(json.dumps(content).encode()) for content in contents))
+            file.write(b"".join(whole))
 
 
 def session(run: Path, name: str = "FrankaBoundedSoccer", count: int = 6, **manifest: Any) -> Written:
