@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from farl.algorithms.rollout import Rollout
 from farl.algorithms.router import Router, Ungated
+from farl.algorithms.takeover import Takeover
 from farl.environments import TaskConfig, column, failure_flags, get_states, lost, reset_where, set_states
 from farl.networks.policy import GaussianPolicy
 from farl.online.accounting import EpisodeRecord, Ledger
@@ -35,7 +36,7 @@ class Actor:
         envs: VectorEnv[Any, Any, Any],
         task: TaskConfig,
         policy: GaussianPolicy,
-        router: Router | Ungated,
+        router: Router | Ungated | Takeover,
         reward_scale: float,
         seed: int,
         on_episode: OnEpisode,
