@@ -94,8 +94,7 @@ class Twin:
     def _verbs(self) -> dict[str, Any]:
         stage = self.stage
         return {
-            "scene": lambda: {"scene": stage.scene(), "time": time.monotonic()},
-            "layout": lambda: stage.layout,
+            "look": lambda: {"scene": stage.scene(), "layout": stage.layout, "time": time.monotonic()},
             "reset": self._reset,
             "nearest": lambda since: stage.nearest(since)[1:],
             "user_stop": lambda pressed: self.controller.press_stop(bool(pressed)),

@@ -8,7 +8,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from failurebench.franka.scene import Layout, Scene
 from robots.errors import RobotError
@@ -23,6 +23,15 @@ ANSWER_S = 0.5
 """that an answer may take before the question is asked again"""
 
 TRIES = 4
+
+
+class Truth(NamedTuple):
+    """What a simulator knows of its table."""
+
+    scene: Scene
+    layout: Layout
+    time: float
+    """``time.monotonic()``"""
 
 
 class SideServer:
@@ -99,18 +108,24 @@ class SideChannel:
             return answer["answer"]
         raise RobotError(f"no twin answers at {self.host}, UDP port {PORT}: is it running, or frozen?")
 
+    def look(self) -> Truth:
+        """Everything on the table, now."""
+        answer = self.ask("look")
+        return Truth(_tuples(Scene, answer["scene"]), _tuples(Layout, answer["layout"]), answer["time"])
+
     def scene(self) -> tuple[Scene, float]:
         """The truth, and the ``time.monotonic()`` that it is of."""
-        answer = self.ask("scene")
-        return as_scene(answer["scene"]), answer["time"]
+        truth = self.look()
+        return truth.scene, truth.time
 
     def layout(self) -> Layout:
         """What the episode on the table drew."""
-        return as_layout(self.ask("layout"))
+        return self.look().layout
 
     def reset(self, layout_seed: int) -> Layout:
         """Put an episode on the table, drawn as the robosuite twin draws it for that seed; the arm stays where it is."""
-        return as_layout(self.ask("reset", seed=layout_seed))
+        drawn: Layout = _tuples(Layout, self.ask("reset", seed=layout_seed))
+        return drawn
 
     def nearest(self, since: float) -> tuple[float, str]:
         """The smallest margin since a ``time.monotonic()``, looked at every 20 ms, and which way of failing it is of."""
@@ -144,15 +159,6 @@ class SideChannel:
         raise TimeoutError
 
 
-def as_scene(fields: list[Any]) -> Scene:
+def _tuples(kind: Any, fields: list[Any]) -> Any:
     """Of JSON, which knows no tuples."""
-    return Scene(*(_pair(value) for value in fields))
-
-
-def as_layout(fields: list[Any]) -> Layout:
-    """Of JSON, which knows no tuples."""
-    return Layout(*(_pair(value) for value in fields))
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return kind(*(tuple(value) if isinstance(value, list) else value for value in fields))
