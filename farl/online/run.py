@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from gymnasium.vector import VectorEnv
@@ -152,7 +152,7 @@ class Session:
         self.evaluated_at, self.earlier_seconds = state["evaluated_at"], state["seconds"]
         self.update_seconds, self.checkpoint_seconds = state["update_seconds"], state["checkpoint_seconds"]
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         try:
             self.watchdog.start()
             self._resume()
