@@ -25,6 +25,7 @@ from experiments.tables import Row, read_table, write_table
 from farl import configuration
 from farl.compare.published import ROBOT_EPISODES
 from farl.compare.study import StudyConfig
+from farl.environments import TaskConfig, make
 from farl.files import write_text
 from farl.offline.demos import collect
 from farl.offline.pipeline import train
@@ -57,16 +58,21 @@ def play(config: OnlineConfig, episodes: int) -> list[Row]:
     return [json.loads(line) for line in lines[:episodes]]
 
 
-def summary(lines: list[Row]) -> Row:
-    """A session's totals, and means over its episodes."""
+def summary(lines: list[Row], longest: int) -> Row:
+    """A session's totals, and means over its episodes, which last ``longest`` steps at most.
+
+    The held return is that of episodes that go on at the goal, where a step is worth 1, until they are as long.
+    """
     causes = [line["cause"] for line in lines]
     steps = sum(line["length"] for line in lines)
+    held = [line["return"] + (longest - line["length"]) * (line["outcome"] == "success") for line in lines]
     return {
         "episodes": len(lines),
         "agent_steps": steps,
         "failing_steps": sum(line["failing_steps"] for line in lines),
         "failure_episodes": sum(line["failed"] for line in lines),
         "return": float(np.mean([line["return"] for line in lines])),
+        "held_return": float(np.mean(held)),
         "success": float(np.mean([line["outcome"] == "success" for line in lines])),
         "gated": sum(line["gated_steps"] for line in lines) / steps,
         **{cause: causes.count(cause) for cause in ("ungated", "late", "during_recovery")},
@@ -75,7 +81,7 @@ def summary(lines: list[Row]) -> Row:
 
 def sessions(study: StudyConfig, folder: Path, seeds: list[int], episodes: int, table: Path) -> None:
     """Play what has no row yet."""
-    bundle = prepare(study, folder)
+    bundle, longest = prepare(study, folder), _longest(study.task)
     for seed in seeds:
         for method in study.methods:
             rows = read_table(table)
@@ -87,9 +93,16 @@ def sessions(study: StudyConfig, folder: Path, seeds: list[int], episodes: int, 
                 study.online, task=study.task, bundle=bundle, out=out, method=method, seed=seed, evaluation_episodes=0
             )
             row: dict[str, Any] = dict(zip(("task", "method", "seed"), key, strict=True))
-            row |= summary(play(config, episodes)) | {"commit": git_commit()}
+            row |= summary(play(config, episodes), longest) | {"commit": git_commit()}
             write_table(table, COLUMNS, [*rows, row])
             print("  ".join(f"{name} {row[name]}" for name in COLUMNS), flush=True)
+
+
+def _longest(task: TaskConfig) -> int:
+    env = make(task)
+    steps = int(env.unwrapped.protocol.max_episode_steps)  # type: ignore[attr-defined]
+    env.close()
+    return steps
 
 
 def main() -> int:

@@ -19,16 +19,17 @@ def line(**changes):
 
 
 def row(task, method, seed, steps, episodes):
-    numbers = summary([line()] * (50 - episodes) + [line(failed=True, failing_steps=steps / episodes)] * episodes)
+    numbers = summary([line()] * (50 - episodes) + [line(failed=True, failing_steps=steps / episodes)] * episodes, 150)
     return {"task": task, "method": method, "seed": str(seed), "commit": "x"} | {k: str(v) for k, v in numbers.items()}
 
 
 def test_a_row_counts_failing_steps_and_episodes_and_says_what_the_gate_had_done():
     lines = [line(), line(failed=True, failing_steps=7, cause="late", gated_steps=8, length=120, outcome="timeout")]
-    numbers = summary([*lines, line(**{"return": 40.0})])
+    numbers = summary([*lines, line(**{"return": 40.0})], 150)
     assert (numbers["failing_steps"], numbers["failure_episodes"], numbers["late"]) == (7, 1, 1)
     assert (numbers["ungated"], numbers["during_recovery"]) == (0, 0)
     assert numbers["return"] == 20.0
+    assert numbers["held_return"] == pytest.approx(20.0 + 2 * (150 - 40) / 3)
     assert numbers["success"] == pytest.approx(2 / 3)
     assert numbers["gated"] == pytest.approx(8 / 200)
 
