@@ -175,7 +175,7 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         episode, obs = self.episode, self._obs
         gated, self._permit = self._permit, None
         commanded = self._execute(gated, np.asarray(action, dtype=np.float32))
-        decision = self.pace.commanded_at - self._observed_at
+        decision = math.nan if gated is None else gated.decided_at - gated.observed_at
         look = self.eyes.look_until(self.pace.observation_due, episode.layout, self.pace)
         said, ages = self._hear(), self.eyes.ages(look)
         met = self.eyes.met_hazard(look)   # then what the arm calls a fault is the failure itself

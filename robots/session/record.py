@@ -47,7 +47,7 @@ class StepRecord:
     period: float
     """since the command before, s"""
     decision: float
-    """from observation to command, s"""
+    """from the observation until the decision was there, s; its command waits for the deadline"""
     policy_version: int
     images: dict[str, str]
     """camera -> name of the picture in ``images/``"""

@@ -1,6 +1,8 @@
 """The environment around an arm: whose action moves it, when, what a step counts as, and what a reset waits for."""
 
 import math
+import subprocess
+import sys
 
 import gymnasium
 import numpy as np
@@ -211,3 +213,17 @@ def test_only_a_decision_can_be_handed_in():
     table.env.permit(GatedAction((0.5, 0.0), (0.5, 0.0), (0.0, 0.0), 0.9, 0.3, "task", 0.0, 0.0))
     table.env.step(np.array([0.5, 0.0], np.float32))
     assert table.arm.commands == []
+
+
+def test_the_registered_environment_opens_nothing_until_it_is_reset():
+    env = gymnasium.make("robots:Robots/FrankaFragilePushWall-v0", clearance=0.01, max_episode_steps=20).unwrapped
+    assert env.task.clearance == 0.01
+    assert env.station is None
+    env.close()
+
+
+def test_importing_robots_loads_no_library_of_hardware_or_learning():
+    heavy = "{'franky', 'franky_sim', 'pyrealsense2', 'cv2', 'sdl2', 'pynput', 'torch', 'mujoco'}"
+    code = f"import sys, robots, robots.env, robots.making; print({heavy} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "set()"
