@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import select
 import signal
 import sys
 import time
@@ -15,6 +13,7 @@ from typing import Any
 
 from franky_sim.simulation_server import LocalHostnames
 
+from robots.twin.child import orphaned
 from robots.twin.configuration import TwinConfig
 from robots.twin.controller import TICK_S, Controller
 from robots.twin.forces import Forces
@@ -74,7 +73,7 @@ class Twin:
     def run(self) -> None:
         """Tick a thousand times a second until whoever started this closes our standard input."""
         due = time.monotonic()
-        while self.ticks % PARENT_TICKS or not _orphaned():
+        while self.ticks % PARENT_TICKS or not orphaned():
             begun = time.thread_time()
             self.tick()
             self.busy_s += 0.01 * (time.thread_time() - begun - self.busy_s)
@@ -132,12 +131,6 @@ class Twin:
             "wrench": controller.external.wrench.tolist(),
             "finger_n": self.forces.finger_n,
         }
-
-
-def _orphaned() -> bool:
-    """Whether standard input has been closed: the one who started this is gone, or wants this to end."""
-    readable, _, _ = select.select([sys.stdin], [], [], 0)
-    return bool(readable) and not os.read(sys.stdin.fileno(), 1)
 
 
 def main() -> None:

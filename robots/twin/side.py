@@ -34,6 +34,16 @@ class Truth(NamedTuple):
     """``time.monotonic()``"""
 
 
+class Pose(NamedTuple):
+    """Where everything is, as MuJoCo has it."""
+
+    qpos: list[float]
+    mocap: list[float]
+    layout: Layout
+    time: float
+    """``time.monotonic()``"""
+
+
 class SideServer:
     """Answers what has arrived whenever it is polled; never waits.
 
@@ -139,6 +149,11 @@ class SideChannel:
     def push(self, body: str, force: tuple[float, float, float], seconds: float) -> None:
         """Press on the ``object`` or the ``finger`` with a force in newtons for a while."""
         self.ask("push", body=body, force=list(force), seconds=seconds)
+
+    def pose(self) -> Pose:
+        """What a picture of the twin is drawn from."""
+        answer = self.ask("pose")
+        return Pose(answer["qpos"], answer["mocap"], _tuples(Layout, answer["layout"]), answer["time"])
 
     def status(self) -> dict[str, Any]:
         """Rate, forces, mode and errors of the controller, and what of its period is used."""

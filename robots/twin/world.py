@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from typing import Any
 
 import mujoco
@@ -59,7 +57,6 @@ class Simulation(MujocoSimulator):  # type: ignore[misc]
     def __init__(self, task: FrankaTask, base_height_m: float) -> None:
         super().__init__()
         self.task, self.base_height_m = task, base_height_m
-        self._furnish: Callable[[Any], None] = functools.partial(furnish, task)
         tool = _tool()
         self.add_robot(robot_parameters=tool, position=(0.0, 0.0, base_height_m))
         self.arm = Arm(robot_parameters=tool)
@@ -67,7 +64,7 @@ class Simulation(MujocoSimulator):  # type: ignore[misc]
 
     def _start(self) -> None:
         """Compile the scene and bring the finger over the start."""
-        model = self._mj_model = self._compile()
+        model = self._mj_model = self.spec().compile()
         data = self._mj_data = mujoco.MjData(model)
         self.arm._attach_to_scene(model, data, "robot0_")
         self.arm._initial_q = tuple(_posture_over(model, self.arm._qpos_addrs, self.task.hand_start))
@@ -75,7 +72,8 @@ class Simulation(MujocoSimulator):  # type: ignore[misc]
         data.qpos[self.arm._finger_qpos_addrs] = self.arm._initial_hand_width / 2
         mujoco.mj_forward(model, data)
 
-    def _compile(self) -> Any:
+    def spec(self) -> Any:
+        """The scene as an ``MjSpec``."""
         spec = mujoco.MjSpec.from_string(ET.tostring(self.scene, encoding="unicode"))
         for name in (HAND, "robot0_left_finger", "robot0_right_finger"):
             for geom in list(spec.body(name).geoms):
@@ -90,12 +88,12 @@ class Simulation(MujocoSimulator):  # type: ignore[misc]
             pos=[TABLE_CENTRE_M, 0.0, -half_z],
             rgba=[0.75, 0.7, 0.62, 1.0],
         )
-        self._furnish(spec)
+        furnish(self.task, spec)
         for actuator in list(spec.actuators):
             actuator.delete()  # torques come from the controller
         option = spec.option
         option.timestep, option.impratio, option.cone = 0.001, 20, mujoco.mjtCone.mjCONE_ELLIPTIC
-        return spec.compile()
+        return spec
 
 
 def _tool() -> RobotParameters:
