@@ -64,7 +64,7 @@ def find_plane(frame: Frame, expected_from_camera: Rigid, region: Region) -> Pla
     if len(on_it) < LEAST_SHARE * len(near):
         share = 100 * len(on_it) / len(near)
         raise RobotError(f"only {share:.0f} % of the points near the table lie in one plane: clear the table")
-    coefficients: Array = np.linalg.lstsq(_terms(on_it), on_it[:, 2], rcond=None)[0]
+    coefficients = np.asarray(np.linalg.lstsq(_terms(on_it), on_it[:, 2], rcond=None)[0], np.float64)
     return _described(coefficients, on_it, region)
 
 
@@ -77,7 +77,7 @@ def _consensus(points: Array) -> Array:
         three = points[rng.choice(len(points), 3, replace=False)]
         if abs(np.linalg.det(_terms(three))) < 1e-4:
             continue
-        plane: Array = np.linalg.solve(_terms(three), three[:, 2])
+        plane = np.asarray(np.linalg.solve(_terms(three), three[:, 2]), np.float64)
         count = int((_distances(points, plane) < INLIER_M).sum())
         if count > most:
             best, most = plane, count

@@ -42,6 +42,7 @@ class Table:
         fovy_deg: float = 42.0,
         ball_rgb: tuple[float, float, float] | None = None,
         size: tuple[int, int] = (WIDTH, HEIGHT),
+        on_flange: MarkedConfig | None = None,
     ) -> None:
         self.camera = camera or looking((0.95, 0.35, 0.75), (0.54, 0.0, 0.02))
         self.width, self.height = size
@@ -59,6 +60,9 @@ class Table:
         self._markers(spec, marked)
         if ball_rgb is not None:
             spec.body(OBJECT).geoms[0].rgba = [*ball_rgb, 1.0]
+        if on_flange is not None:
+            flange = spec.worldbody.add_body(name="flange", mocap=True, pos=[0.0, 0.0, 3.0])
+            add_plates(spec, flange, on_flange, DICTIONARY, 0.0)
         self._add_finger(spec)
         back = np.diag([1.0, -1.0, -1.0])  # MuJoCo looks along -z, its y is up
         quat = np.empty(4)
@@ -92,6 +96,12 @@ class Table:
     def put_finger(self, x: float, y: float, z: float = 0.02) -> None:
         """Hold the arm's finger and hand somewhere; at the start it is out of the picture."""
         self.data.mocap_pos[-1] = x, y, z
+
+    def put_flange(self, pose: Rigid) -> None:
+        """Hold the flange, and the marker on it, somewhere."""
+        number = int(self.model.body("flange").mocapid[0])
+        self.data.mocap_pos[number] = pose.translation
+        mujoco.mju_mat2Quat(self.data.mocap_quat[number], pose.rotation.ravel())
 
     def rendered(self, light: float = 1.0) -> Rendered:
         """A picture; ``light`` scales what the camera receives, and more than it can bear is white."""
