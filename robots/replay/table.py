@@ -172,7 +172,7 @@ class TablePicture:
             return
         (x, y), r = self._at(centre), self.scale * arm
         for line in ((x - r, y, x + r, y), (x, y - r, x, y + r)):
-            pen.line(line, fill=colour, width=OVERSAMPLED)
+            pen.line(line, fill=colour, width=2 * OVERSAMPLED)
 
     def _arrow(self, pen: ImageDraw.ImageDraw, origin: Vec2, action: Sequence[float], colour: str, width: int) -> None:
         size = math.hypot(action[0], action[1])
