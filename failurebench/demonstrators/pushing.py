@@ -111,8 +111,12 @@ class Retreat(Expert):
             return toward(seen.hand, *self.refuge(seen), hz, CLOSED)
         # Open fingers over the puck stand on both its sides: whatever moves them sideways takes it along, so they only lift.
         if not (over and grip == OPEN) and beside < CLEAR_BESIDE_M + 0.025 and above < OVER_M:
-            return back_off(seen, hz)
+            return self.withdraw(seen)
         return toward(seen.hand, hx, hy, WAIT_HEIGHT_M, grip)
+
+    def withdraw(self, seen: Seen) -> Action:
+        """How a fist leaves a puck that it touches: at constant height."""
+        return back_off(seen, seen.hand[2])
 
     def refuge(self, seen: Seen) -> Vec2:
         """Where a held puck is out of danger."""

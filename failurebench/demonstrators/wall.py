@@ -8,12 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from failurebench.demonstrators.pushing import Retreat
-from failurebench.experts import Action, Expert, Observation, Seen, Vec2, drag, push
+from failurebench.experts import CLOSED, Action, Expert, Observation, Seen, Vec2, back_off, drag, push
 
 PUCK_RADIUS_M = 0.02
 
 REACHES_DOWN_M = 0.065
 """height of the hand over the puck's centre at which it counts as down: behind the wall the arm cannot reach lower"""
+
+
+NEAR_REFUGE_M = 0.005
+"""a puck that is this close to where it is safe need not be taken there"""
 
 
 class Wall(NamedTuple):
@@ -91,10 +95,22 @@ class WallSeeker(Expert):
 
 
 class StepAside(Retreat):
-    """Recovery: carry a held puck straight away from the wall; from a pushed one back off at constant height."""
+    """Recovery: carry a held puck straight away from the wall; from a pushed one back off at constant height.
+
+    Close to the wall the fist goes away from the wall too, not from the puck: one that stands between both would drag the puck
+    along, and a clone would have to know exactly where the two ways part.
+    """
 
     inner_margin_m = 0.03
     """a held puck is carried at least this far beyond the clearance"""
+
+    def withdraw(self, seen: Seen) -> Action:
+        """Away from the wall while the puck is close to it, on whatever side of the puck the fist is."""
+        (x, y), (px, py, _) = self.refuge(seen), seen.object
+        way = math.dist((x, y), (px, py))
+        if way < NEAR_REFUGE_M:
+            return back_off(seen, seen.hand[2])
+        return np.array([(x - px) / way, (y - py) / way, 0.0, CLOSED], np.float32)
 
     def refuge(self, seen: Seen) -> Vec2:
         """From the wall's nearest point through the puck, out to the inner margin."""

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 
 import failurebench
+from failurebench.demonstrators.wall import PUCK_RADIUS_M, Wall
 from failurebench.experts import CLOSED, Seen, toward
 from tests.failurebench.test_experts import run
 
@@ -306,6 +307,21 @@ def test_recovery_saves_the_puck_three_steps_before_it_would_be_too_close(kind):
             break
     assert len(saved) == 5
     assert np.mean(saved) >= 0.8
+
+
+def test_a_fist_between_puck_and_wall_goes_away_from_the_wall():
+    obs, _ = make().reset(seed=0)
+    recovery = make().expert("recovery")
+    recovery.reset(np.random.default_rng(0))
+    wall = Wall.of(Seen.of(obs))
+    obs[3] = 0.3
+    for distance, leaves in ((0.005, True), (0.05, False)):
+        y = wall.near - wall.clearance - PUCK_RADIUS_M - distance
+        obs[4:6] = (wall.left + wall.right) / 2, y
+        obs[0:3] = obs[4], y + 0.04, obs[6] + 0.02
+        away = recovery.act(obs)
+        assert (away[1] < -0.9) == leaves
+        assert away[2] == 0.0
 
 
 @pytest.mark.parametrize("face", ["front", "end", "corner"])
