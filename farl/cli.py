@@ -251,27 +251,9 @@ def _watch(argv: list[str]) -> int:
 
 
 def _robot(argv: list[str]) -> int:
-    """The verbs of a robot: what they refuse or cannot do is one message as well."""
-    from robots.errors import RobotError
+    from farl.robot import verbs
 
-    usage = f"farl robot VERB [...]; the verbs are {', '.join(_ROBOT)}"
-    verb = argv[0] if argv else ""
-    if verb not in _ROBOT:
-        return _brief_usage(usage, "robot", argv)
-    try:
-        return _ROBOT[verb](argv[1:])
-    except RobotError as error:
-        raise UserError(str(error)) from error
-
-
-def _robot_session(argv: list[str]) -> int:
-    from farl.configuration import load
-    from farl.robot.config import RobotSessionConfig
-    from farl.robot.launching import run_session
-
-    about = "A post-training session on one arm, or with --twin on a simulated one (docs/robots/sessions.md)."
-    print(run_session(load(RobotSessionConfig, argv, "farl robot session", about)))
-    return 0
+    return verbs.run(argv)
 
 
 def _brief_usage(usage: str, verb: str, argv: list[str]) -> int:
@@ -332,8 +314,3 @@ _VERBS: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "report": ("Write the report of a study again.", _report),
     "robot": ("A real arm or its twin: sessions, and what they need.", _robot),
 }
-
-_ROBOT: dict[str, Callable[[list[str]], int]] = {
-    "session": _robot_session,
-}
-"""what follows ``farl robot``"""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from robots.arm.config import ArmConfig
 from robots.env import EnvConfig
-from robots.limits import Limits
+from robots.limits import KeepOut, Limits
 from robots.operator.choice import OperatorConfig
 
 TWIN = "twin"
 """the host that stands for a simulated robot, which the session starts for itself"""
+
+
+@dataclass(frozen=True)
+class PlainLimits(Limits):
+    """Every limit that is a number; regions to keep out of stand beside them (``RobotConfig.keep_out``)."""
+
+    keep_out: tuple[KeepOut, ...] = field(init=False, default=())
 
 
 @dataclass(frozen=True)
@@ -19,11 +26,22 @@ class RobotConfig:
 
     arm: ArmConfig = field(default_factory=lambda: ArmConfig(TWIN))
     """its ``host`` is the robot's address; ``twin`` plays on the wire twin"""
-    limits: Limits = field(default_factory=Limits)
+    limits: PlainLimits = field(default_factory=PlainLimits)
+    keep_out: tuple[tuple[str, float, float, float, float, float, float], ...] = ()
+    """blocks that the finger never enters: a name, then x, y, z of the lowest and of the highest corner, m"""
     env: EnvConfig = field(default_factory=EnvConfig)
     operator: OperatorConfig = field(default_factory=OperatorConfig)
     eyes: str = ""
     """YAML file of cameras, calibration and what is on the table (docs/robots/cameras.md); a twin does without"""
+
+    def __post_init__(self) -> None:
+        _ = self.bounds   # what cannot be is refused here
+
+    @property
+    def bounds(self) -> Limits:
+        """The limits, regions to keep out of included."""
+        plain = {one.name: getattr(self.limits, one.name) for one in fields(Limits) if one.name != "keep_out"}
+        return Limits(**plain, keep_out=tuple(KeepOut(name, (a, b, c), (d, e, f)) for name, a, b, c, d, e, f in self.keep_out))
 
     @property
     def on_twin(self) -> bool:

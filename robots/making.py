@@ -53,7 +53,7 @@ def make(
     if robot is None:
         robot = RobotConfig(ArmConfig(host), env=EnvConfig(reset=ResetConfig(by=by)), operator=OperatorConfig(operator), eyes=eyes)
     config = dataclasses.replace(robot, env=dataclasses.replace(robot.env, rules=rules))
-    config.limits.check(definition)
+    config.bounds.check(definition)
     what = {"config_hash": f"{task} {config}", "task": task, "options": options}
     kept = None if journal is None else Journal(Path(journal), what)
     return FrankaTaskEnv(definition, lambda: station_of(config, definition), config.env, kept)

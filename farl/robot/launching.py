@@ -44,6 +44,7 @@ def run_session(config: RobotSessionConfig) -> Path:
     if _finished(config, record):
         print(f"{config.out} is finished; give more --episodes to continue it, or another --out.")
         return config.out
+    robot.bounds.check(task)
     robot = dataclasses.replace(robot, operator=_operator(robot))
     for warning in host.warnings():
         print(f"warning: {warning}")
@@ -127,6 +128,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _operator(robot: RobotConfig) -> OperatorConfig:
     """The configured one, if it is there; a twin does without."""
+    if robot.operator.kind == "nobody" and not robot.on_twin:
+        raise UserError("robot.operator.kind is nobody, which is for twins: a real arm needs a person to stop, reset and label")
     operator = open_operator(robot.operator)
     try:
         operator.start()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,9 +131,10 @@ class Gamepad:
 
 
 def _sdl2() -> Any:
-    os.environ.setdefault("PYSDL2_DLL_QUIET", "1")
     try:
-        import sdl2
+        with warnings.catch_warnings():   # it says on import where its library came from
+            warnings.simplefilter("ignore", UserWarning)
+            import sdl2
     except ImportError as error:
         raise RobotError(f"a gamepad needs SDL ({error}): pip install 'failure-aware-rl[robot]'") from error
     return sdl2

@@ -10,7 +10,6 @@ from failurebench.franka.definition import FrankaTask
 from robots.arm.franky_arm import FrankyArm
 from robots.config import RobotConfig
 from robots.errors import RobotError
-from robots.limits import Limits
 from robots.operator.choice import open_operator
 from robots.perception.interface import Estimator
 from robots.session.station import Station
@@ -22,7 +21,7 @@ def station_of(config: RobotConfig, task: FrankaTask) -> Station:
     Raises:
         RobotError: limits that contradict each other or the task, no eyes for a real table, no simulator for a twin.
     """
-    config.limits.check(task)
+    config.bounds.check(task)
     return _twin(config, task) if config.on_twin else _real(config, task)
 
 
@@ -33,7 +32,7 @@ def _twin(config: RobotConfig, task: FrankaTask) -> Station:
     twin = TwinProcess(task, base_height_m=config.arm.base_height_m)
     try:
         estimator = TwinEstimator(twin.host)
-        arm = FrankyArm(dataclasses.replace(config.arm, host=twin.host), task, config.limits, _ages(estimator))
+        arm = FrankyArm(dataclasses.replace(config.arm, host=twin.host), task, config.bounds, _ages(estimator))
         return Station(arm, estimator, open_operator(config.operator), stage=twin, others=(twin,), facts=_facts(config, twin.host))
     except BaseException:
         twin.close()
@@ -61,5 +60,5 @@ def _ages(estimator: Estimator) -> dict[str, Callable[[], float]]:
 
 
 def _facts(config: RobotConfig, host: str) -> dict[str, Any]:
-    limits: Limits = config.limits
+    limits = config.bounds
     return {"host": host, "robot_type": config.arm.robot_type, "thresholds": dataclasses.asdict(limits)}

@@ -40,7 +40,7 @@ def rehearse(config: RobotConfig, task: FrankaTask) -> list[Tried]:
     station = station_of(dataclasses.replace(config, arm=arm, operator=OperatorConfig("nobody"), eyes=""), task)
     try:
         station.open()
-        tried = list(_tries(station.arm, config.limits))
+        tried = list(_tries(station.arm, config.bounds))
     finally:
         station.close()
     if badly := [one for one in tried if not one.well]:
