@@ -70,6 +70,11 @@ class Child:
         """Whether it has not ended yet."""
         return self._process.poll() is None
 
+    def last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
     def close(self) -> None:
         """Let it end, or end it; can be called twice."""
         process = self._process
@@ -106,12 +111,7 @@ class Child:
                 if "error" in said:
                     raise RobotError(str(said["error"]))
                 return said
-        raise RobotError(f"{self.name} did not start within {start_s:.0f} s: {self._last_words()}")
-
-    def _last_words(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        raise RobotError(f"{self.name} did not start within {start_s:.0f} s: {self.last_words()}")
 
 
 def orphaned() -> bool:

@@ -42,7 +42,7 @@ class Error(IntEnum):
 
     JOINT_REFLEX = 6
     CARTESIAN_REFLEX = 7
-    COMMUNICATION = 25
+    COMMUNICATION_CONSTRAINTS_VIOLATION = 25
 
 
 class Controller(FrankaRobotServer):  # type: ignore[misc]
@@ -164,7 +164,7 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         self._came[self._ticks % RECENT_TICKS] = came
         self._silent = 0 if came else self._silent + 1
         if self._silent * TICK_S > self.config.silence_s:
-            self._abort(MoveStatus.kReflexAborted, [Error.COMMUNICATION])
+            self._abort(MoveStatus.kReflexAborted, [Error.COMMUNICATION_CONSTRAINTS_VIOLATION])
 
     def _abort(self, status: MoveStatus, bits: list[Error]) -> None:
         """End the motion, say so to its client, and hold the arm where it is: softly if it ran into something."""
@@ -202,7 +202,7 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         left = self.current_motion_id
         super()._reset_state()
         if left:
-            self.errors |= {Error.COMMUNICATION}
+            self.errors |= {Error.COMMUNICATION_CONSTRAINTS_VIOLATION}
             self._hold_here(SOFT)
 
 

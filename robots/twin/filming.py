@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import socket
@@ -55,11 +54,14 @@ def serve(listener: socket.socket, painter: Painter, channel: SideChannel) -> No
 def _picture(painter: Painter, channel: SideChannel) -> bytes:
     """Of now, or of when the twin answers again."""
     while not orphaned():
-        with contextlib.suppress(RobotError):
+        try:
             pose = channel.pose()
-            color, depth = painter.picture(pose.qpos, pose.mocap, pose.layout)
-            height, width = depth.shape
-            return HEADER.pack(pose.time, width, height) + color.tobytes() + depth.tobytes()
+        except RobotError:
+            time.sleep(LOOK_S)
+            continue
+        color, depth = painter.picture(pose.qpos, pose.mocap, pose.layout)
+        height, width = depth.shape
+        return HEADER.pack(pose.time, width, height) + color.tobytes() + depth.tobytes()
     raise ConnectionError("the parent is gone")
 
 

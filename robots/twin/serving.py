@@ -15,7 +15,7 @@ from franky_sim.simulation_server import LocalHostnames
 
 from robots.twin.child import orphaned
 from robots.twin.configuration import TwinConfig
-from robots.twin.controller import TICK_S, Controller
+from robots.twin.controller import TICK_S, Controller, Error
 from robots.twin.forces import Forces
 from robots.twin.side import PORT, SideServer
 from robots.twin.stage import Stage
@@ -126,7 +126,7 @@ class Twin:
             "late": self.late,
             "busy_ms": 1000 * self.busy_s,
             "mode": controller.mode.name,
-            "errors": sorted(controller.errors),
+            "errors": [Error(bit).name.lower() for bit in sorted(controller.errors)],
             "connected": controller.udp_connected,
             "wrench": controller.external.wrench.tolist(),
             "finger_n": self.forces.finger_n,

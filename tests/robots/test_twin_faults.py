@@ -184,7 +184,7 @@ def test_a_client_that_dies_or_hangs_in_motion_leaves_a_reflex(start_twin, how):
             assert wait_for(lambda: twin.status()["mode"] == "kReflex")
         finally:
             process.kill()
-    assert twin.status()["errors"] == [25]
+    assert twin.status()["errors"] == ["communication_constraints_violation"]
     assert wait_for(lambda: not twin.status()["connected"])
     robot = connected(twin)
     assert robot.state.current_errors.communication_constraints_violation
