@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from failurebench.franka.definition import FrankaTask
 from robots.errors import RobotError
 from robots.session import words
+from robots.session.about import back_steps, definition
 from robots.session.journal import IMAGES, MANIFEST, read_events, read_manifest, read_steps
 from robots.session.labels import judge_records
 from robots.session.record import EventRecord, StepRecord
-from robots.twin.configuration import task_named
 
 SLOW = 0
 """number of what is played slowly before a session goes to work"""
@@ -79,10 +78,9 @@ def read_recording(folder: Path) -> Recording:
         raise RobotError(f"the records in {folder} are of another version of this program: {error}") from error
     if not steps.records:
         raise RobotError(f"no step has been recorded in {folder} yet{'; ' + steps.torn if steps.torn else ''}")
-    task = task_named(str(manifest.get("task", "")), **_options(manifest))
-    back_steps = int(manifest.get("label_back_steps", 3))
+    task, back = definition(manifest), back_steps(manifest)
     groups = [list(group) for _, group in groupby(steps.records, lambda step: step.episode)]
-    episodes = tuple(_episode(group, events.records, back_steps) for group in groups if group[0].episode != SLOW)
+    episodes = tuple(_episode(group, events.records, back) for group in groups if group[0].episode != SLOW)
     if not episodes:
         raise RobotError(f"{folder} holds nothing but a slow first episode, which does not count and is not shown")
     cameras = tuple(dict.fromkeys(camera for step in steps.records for camera in step.images))
@@ -98,14 +96,9 @@ def _journal(folder: Path) -> Path:
     return inner if (inner / MANIFEST).exists() else folder
 
 
-def _options(manifest: dict[str, Any]) -> dict[str, Any]:
-    options = manifest.get("task_options") or {}
-    return dict(options)
-
-
-def _episode(steps: list[StepRecord], events: list[EventRecord], back_steps: int) -> Episode:
+def _episode(steps: list[StepRecord], events: list[EventRecord], back: int) -> Episode:
     number, last = steps[0].episode, steps[-1]
-    verdict = judge_records(steps, events, back_steps)
+    verdict = judge_records(steps, events, back)
     ended = [event.detail for event in events if event.episode == number and event.word == words.ENDED]
     judged = (
         replace(step, failure=bool(kind), failure_type=kind) for step, kind in zip(steps, verdict.kinds, strict=True)

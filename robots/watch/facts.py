@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from robots.session.about import back_steps
 from robots.session.journal import IMAGES, Follower, News, read_manifest
 from robots.session.record import EventRecord, StepRecord
 from robots.watch.banner import Banner, Phase, banner
@@ -83,7 +84,7 @@ class Session:
         self.folder = session_folder(folder)
         self.manifest: dict[str, Any] = read_manifest(self.folder)
         self._follower = Follower(self.folder)
-        self._tally = Tally(int(self.manifest.get("label_back_steps", 3)))
+        self._tally = Tally(back_steps(self.manifest))
         self._phase = Phase()
         self._curve: deque[StepRecord] = deque(maxlen=CURVE)
         self._times: deque[tuple[float, float]] = deque(maxlen=TIMED)
@@ -147,7 +148,7 @@ class Session:
             quiet_s=quiet,
             live=self._phase.name == "episode",
             episode=self._tally.begun,
-            budget=int(self.manifest.get("episodes", 50)),
+            budget=max(int(self.manifest.get("episodes", 50)), self._tally.begun),   # a continued session may have more
             slow=self._tally.open is not None and not self._tally.open.counted,
             totals=self._tally.now,
             failing=self._newest is not None and self._newest.failure,

@@ -13,7 +13,7 @@ from typing import Any
 
 from robots.errors import RobotError
 from robots.replay.table import TablePicture
-from robots.twin.configuration import task_named
+from robots.session.about import definition
 from robots.watch.facts import Session
 from robots.watch.loopback import check_port, serve
 
@@ -100,8 +100,7 @@ class Pictures:
         self._drawn: tuple[int, bytes] = (-1, b"")
         self._table: TablePicture | None = None
         with suppress(RobotError):  # a task of somebody's own: cameras are shown, the table cannot be drawn
-            task = task_named(str(session.manifest.get("task", "")), **session.manifest.get("task_options", {}))
-            self._table = TablePicture(task, TABLE_SIZE)
+            self._table = TablePicture(definition(session.manifest), TABLE_SIZE)
 
     def newest(self, view: str) -> bytes:
         """JPEG; empty where there is none."""

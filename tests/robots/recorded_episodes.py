@@ -45,6 +45,8 @@ class Table:
         self.reference = hand
         walks = isinstance(self.task, FrankaDisturbedPush)
         self.person = Person(self.layout.script, self.task.habits(self.layout), PERIOD_S) if walks else None
+        if self.person is not None:
+            self.scene = self.scene._replace(obstacle=self.person.position)
         self.radius = getattr(self.task, "box_half_m", 0.0) or self.task.ball_radius_m
         self.rolls = 0.85 if hasattr(self.task, "ball_radius_m") else 0.0
 

@@ -29,7 +29,7 @@ class Written:
     def __init__(self, run: Path, task: FrankaTask, episodes: int = 50, **manifest: Any) -> None:
         self.run, self.folder, self.task = run, run / "session", task
         (self.folder / IMAGES).mkdir(parents=True)
-        said = {"config_hash": "0" * 64, "task": task.name, "method": "farl", "episodes": episodes, **manifest}
+        said = {"config_hash": "0" * 64, "task": f"{task.name}-v0", "method": "farl", "episodes": episodes, **manifest}
         (self.folder / MANIFEST).write_text(json.dumps(said))
         self.clock = time.time()
         self.log: list[tuple[str, bytes]] = []

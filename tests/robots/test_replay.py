@@ -221,6 +221,24 @@ def test_labels_that_came_later_are_in_what_is_shown(tmp_path: Path) -> None:
     assert "4 violating steps" in shown.title
 
 
+def test_the_task_is_played_with_its_own_options_and_rules(tmp_path: Path) -> None:
+    """As a session's manifest has them: options of the table and rules of episodes in one, the configuration as text."""
+    written = Written(
+        tmp_path / "run",
+        TASKS["FrankaFragilePushWall"](),
+        task="FrankaFragilePushWall-v0",
+        options={"clearance": 0.02, "max_episode_steps": 120, "action_repeat": 1},
+        config={"robot": {"env": {"rules": {"label_back_steps": "0"}}}},
+    )
+    written.begin(1)
+    written.steps(episode(written.task, 1, begin=written.clock, steps=9))
+    written.say("failure", "scratched")
+    written.end("timeout")
+    recording = read_recording(written.run)
+    assert recording.task == TASKS["FrankaFragilePushWall"](clearance=0.02)
+    assert [step.step for step in recording.episode(1).steps if step.failure] == [8]
+
+
 def test_episodes_are_those_that_count_and_the_lost_ones(tmp_path: Path) -> None:
     written = Written(tmp_path / "run", TASKS["FrankaBoundedSoccer"]())
     written.begin(0, "slow")
