@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from robots.arm.config import ArmConfig
 from robots.env import EnvConfig
@@ -32,7 +33,9 @@ class RobotConfig:
     env: EnvConfig = field(default_factory=EnvConfig)
     operator: OperatorConfig = field(default_factory=OperatorConfig)
     eyes: str = ""
-    """YAML file of cameras, calibration and what is on the table (docs/robots/cameras.md); a twin does without"""
+    """YAML file of camera, calibration and what is on the table, for a real arm"""
+    twin_eyes: Literal["truth", "camera"] = "truth"
+    """of a twin: what it knows of itself, or what its rendered camera sees of markers, through the real library"""
 
     def __post_init__(self) -> None:
         _ = self.bounds   # what cannot be is refused here

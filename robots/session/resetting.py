@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from failurebench.franka.definition import FINGER_HEIGHT_M, FINGER_RADIUS_M, FrankaTask
+from failurebench.franka.geometry import Vec2
 from failurebench.franka.scene import Layout
 from robots.arm.interface import ArmStatus
 from robots.errors import RobotError
@@ -143,21 +144,32 @@ class Resetting:
 
     def _to_start(self) -> str:
         """Bring the finger to its start, over whatever stands on the table; what prevents that, empty where nothing does."""
-        arm, (x, y) = self.station.arm, self.task.hand_start
-        tip = arm.state().tip
+        tip, (x, y), high = self.station.arm.state().tip, self.task.hand_start, self.config.lift_m
         if math.dist(tip, (x, y, FINGER_HEIGHT_M)) < 0.01:
             return ""
-        estimate = self._newer_than(self.clock.now() - self.config.fresh_s)
+        return (
+            self._moved((tip[0], tip[1]), high)
+            or self._moved((x, y), high)
+            or self._in_the_way()   # looked for from here: the hand hides no more of the table
+            or self._moved((x, y), FINGER_HEIGHT_M)
+        )
+
+    def _moved(self, target: Vec2, height: float) -> str:
+        """Empty where the finger got there."""
+        if self.station.arm.move_to(target, self.config.speed_mps, height):
+            return ""
+        self.able()
+        return f"the finger did not arrive at ({target[0]:.2f}, {target[1]:.2f}, {height:.2f}) m: look what holds it"
+
+    def _in_the_way(self) -> str:
+        """Whether the finger would come down on the object."""
+        estimate, (x, y) = self._newer_than(self.clock.now()), self.task.hand_start
         if estimate is None:
             return "the object is not seen, so the finger cannot come down beside it: look at camera and markers"
         half = getattr(self.task, "box_half_m", None)
         reach = math.sqrt(2.0) * half if half is not None else float(getattr(self.task, "ball_radius_m", 0.0))
         if math.dist(estimate.object, (x, y)) < reach + FINGER_RADIUS_M + self.config.room_m:
             return f"the object is where the finger starts, at ({x:g}, {y:g}) m: move it to where episodes begin"
-        for target, height in (((tip[0], tip[1]), self.config.lift_m), ((x, y), self.config.lift_m), ((x, y), FINGER_HEIGHT_M)):
-            if not arm.move_to(target, self.config.speed_mps, height):
-                self.able()
-                return f"the finger did not arrive at ({target[0]:.2f}, {target[1]:.2f}, {height:.2f}) m: look what holds it"
         return ""
 
     def _misplaced(self) -> str:

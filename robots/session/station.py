@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from failurebench.franka.scene import Layout
 from robots.arm.interface import Arm
@@ -37,12 +37,10 @@ class Station:
     estimator: Estimator
     operator: Operator
     cameras: Mapping[str, FrameSource] = field(default_factory=dict)
-    """pictures for the journal, by name"""
+    """pictures for the journal, by name; started and closed by the estimator that looks through them"""
     stage: Stage | None = None
     """None on a real table"""
     others: tuple[Closable, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
-    """for the manifest: address, serial numbers, thresholds"""
     _opened: bool = False
 
     def open(self) -> None:
@@ -51,8 +49,6 @@ class Station:
             return
         try:
             self.operator.start()
-            for camera in self.cameras.values():
-                camera.start()
             self.estimator.start()
             self.arm.connect()
         except BaseException:
@@ -63,7 +59,7 @@ class Station:
     def close(self) -> None:
         """Stop the arm first, then let go of everything; can be called twice."""
         self.arm.close()
-        parts: list[Closable] = [self.estimator, *self.cameras.values(), self.operator, *self.others]
+        parts: list[Closable] = [self.estimator, self.operator, *self.others]
         for part in parts:
             part.close()
         self._opened = False
