@@ -226,7 +226,6 @@ def test_the_task_is_played_with_its_own_options_and_rules(tmp_path: Path) -> No
     written = Written(
         tmp_path / "run",
         TASKS["FrankaFragilePushWall"](),
-        task="FrankaFragilePushWall-v0",
         options={"clearance": 0.02, "max_episode_steps": 120, "action_repeat": 1},
         config={"robot": {"env": {"rules": {"label_back_steps": "0"}}}},
     )
