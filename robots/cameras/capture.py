@@ -71,9 +71,11 @@ class Captured:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Open the device; raises RobotError naming what is missing."""
+        """Open the device; does nothing the second time. Raises RobotError naming what is missing."""
         if self._thread is not None:
-            raise RobotError("this camera was started already: close it and make another one")
+            if self._stop.is_set():
+                raise RobotError("this camera was closed: make another one")
+            return
         self._assembler = Assembler(self._clock)
         self._link.open()
         self._serial, self._fault, self._beat = self._link.serial(), "", time.monotonic()

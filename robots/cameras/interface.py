@@ -58,7 +58,7 @@ class FrameSource(Protocol):
     """A live camera, a recording, or the twin's renderer."""
 
     def start(self) -> None:
-        """Open the device; raises RobotError naming what is missing."""
+        """Open the device; does nothing the second time. Raises RobotError naming what is missing."""
         ...
 
     def newest(self) -> Frame | None:

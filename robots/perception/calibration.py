@@ -104,8 +104,8 @@ def save(calibration: Calibration, path: Path, overwrite: bool) -> None:
     write_whole(path, yaml.safe_dump(content, sort_keys=False).encode(), overwrite)
 
 
-def load(path: Path, robot: str, camera: str) -> Calibration:
-    """Read the calibration of that robot and that camera.
+def load(path: Path, robot: str, camera: str | None) -> Calibration:
+    """Read the calibration of that robot and that camera; None where the camera will be known once it is open.
 
     Raises:
         RobotError: there is none, it belongs to another robot or camera, or it is damaged.
@@ -123,10 +123,18 @@ def load(path: Path, robot: str, camera: str) -> Calibration:
         )
     except (KeyError, TypeError) as error:
         raise RobotError(f"{path} is not a whole calibration ({type(error).__name__}: {error}): {_CURE}") from error
-    for kind, of, wanted in (("robot", read.robot, robot), ("camera", read.camera, camera)):
-        if of != wanted:
-            raise RobotError(f"{path} is the calibration of {kind} {of!r}, but this is {wanted!r}: {_CURE}, or name its own file")
+    require_same(path, "robot", read.robot, robot)
+    if camera is not None:
+        require_same(path, "camera", read.camera, camera)
     return read
+
+
+def require_same(path: Path, kind: str, calibrated: str, present: str) -> None:
+    """Refuse another robot or camera than the one that was calibrated."""
+    if calibrated != present:
+        raise RobotError(
+            f"{path} is the calibration of {kind} {calibrated!r}, but this is {present!r}: {_CURE}, or name its own file"
+        )
 
 
 def now() -> str:

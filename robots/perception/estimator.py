@@ -127,6 +127,7 @@ class CameraEstimator:
         config: what is on the table.
         table_from_camera: from the calibration.
         hazard: the task's hazard numbers from where the hazard stands, such as ``wall``.
+        require_camera: raises RobotError for the serial number of a camera that this calibration is not of.
     """
 
     def __init__(
@@ -135,10 +136,12 @@ class CameraEstimator:
         config: PerceptionConfig,
         table_from_camera: Rigid,
         hazard: Callable[[Planar], tuple[float, ...]] | None = None,
+        require_camera: Callable[[str], None] | None = None,
     ) -> None:
         self.source, self._config, self._hazard = source, config, hazard
         if "hazard" in config.names() and hazard is None:
             raise RobotError("perception: the hazard is to be seen, but this task's hazard is not a thing that stands somewhere")
+        self._require_camera = require_camera
         self._eyes = Eyes(config, table_from_camera)
         self._trackers = {name: Tracker(config.tracker) for name in config.names()}
         self._estimate: Estimate | None = None
@@ -150,6 +153,8 @@ class CameraEstimator:
     def start(self) -> None:
         """Open the camera; raises RobotError naming what is missing."""
         self.source.start()
+        if self._require_camera is not None:
+            self._require_camera(self.source.serial())
         self._thread = threading.Thread(target=self._run, name="perception", daemon=True)
         self._thread.start()
 
