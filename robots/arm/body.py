@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import threading
 import time
@@ -288,7 +289,7 @@ class Body:
         """Bring motion and state up to date."""
         now, tracker = time.monotonic(), self._tracker
         if tracker is not None and not reading.report.finished:
-            tracker.pulse(reading.tip, now)
+            tracker.pulse(math.hypot(*reading.force), now)
         ran_out = tracker is not None and tracker.runs_out(now)
         happening = happened(self.status, reading.report, self._stopping or ran_out)
         if happening is not None:

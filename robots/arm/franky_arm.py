@@ -14,7 +14,7 @@ from robots.arm import host
 from robots.arm.body import Body, Change
 from robots.arm.config import ArmConfig
 from robots.arm.connection import load_franky
-from robots.arm.interface import ArmState, ArmStatus, Commanded
+from robots.arm.interface import ArmState, Commanded
 from robots.arm.recovery import Budget, back_off
 from robots.arm.states import STOPPED_BY_FORCE
 from robots.limits import PERIOD_S, Limits, Vec3
@@ -64,7 +64,9 @@ class FrankyArm:
         self.warnings: list[str] = []
         """what the checks before the first motion found; each says what it means"""
         self._body = Body(config, limits)
-        self._watchdog = Watchdog(Deadlines(limits, ages or {}), self._stand, self._body.stop)
+        self._holds = 0
+        """times that somebody made the arm hold: a way that is under way ends with the next"""
+        self._watchdog = Watchdog(Deadlines(limits, ages or {}), self._stand, self._stop)
 
     @property
     def changes(self) -> list[Change]:
@@ -215,7 +217,12 @@ class FrankyArm:
             return False
         return self._body.moving
 
+    def _stop(self, reason: str) -> None:
+        self._holds += 1
+        self._body.stop(reason)
+
     def _stand(self, reason: str) -> None:
+        self._holds += 1
         if self._body.moving:
             self._body.follow(stand(self._body.reading.tip), reason)
 
@@ -228,13 +235,12 @@ class FrankyArm:
         limits = replace(self.limits, speed_mps=min(speed_mps, self.limits.speed_mps))
         scale, due = self.task.step_m * self.task.actuator_gain, time.monotonic()
         ends = due + 2.0 * math.dist(target, self._body.reading.tip) / limits.speed_mps + SETTLE_S
-        permit = None
+        permit, holds = None, self._holds
         while time.monotonic() < ends:
             stance = self._stance()
             x, y = ((target[axis] - stance.reference[axis]) / scale for axis in (0, 1))
-            interfered = permit is not None and self._body.status is not ArmStatus.RUNNING
             permit = admit(limits, self.task, stance, (x, y), target[2])
-            if permit is None or interfered or not self._go(permit):
+            if permit is None or self._holds != holds or not self._go(permit):
                 self._stand("not_reached")
                 return False
             self._watchdog.feed(seeing=False)

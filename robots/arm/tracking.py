@@ -27,8 +27,8 @@ class Tracker(Protocol):
         """Go there within one control period; a held permit is obeyed at once. ``tip`` is where the finger is."""
         ...
 
-    def pulse(self, tip: Vec3, now: float) -> None:
-        """Called a hundred times a second while the motion lasts."""
+    def pulse(self, force_n: float, now: float) -> None:
+        """Called a hundred times a second while the motion lasts, with the size of the external force."""
         ...
 
     def stop(self) -> None:
@@ -68,7 +68,7 @@ class ImpedanceTracker:
             _pressed(self._franky, reaction_force_n), self._franky.TorqueStopMotion()
         )
         self._motion.add_reaction(reaction)
-        self._reach_m, self._clip_m = limits.reach_m, limits.error_clip_m
+        self._reach_m, self._soft_force_n = limits.reach_m, limits.soft_force_n
         self.reference: Vec3 = (0.0, 0.0, 0.0)
         self._ramp = _Ramp((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
 
@@ -88,16 +88,17 @@ class ImpedanceTracker:
         begin = _within_reach(self._ramp.at(now)[0], permit.reference, reach)
         self.reference = permit.reference
         self._ramp = _Ramp(begin, permit.reference, now)
-        self.pulse(tip, now)
+        if reach == 0.0:
+            self._publish(permit.reference, (0.0, 0.0, 0.0))
 
-    def pulse(self, tip: Vec3, now: float) -> None:
+    def pulse(self, force_n: float, now: float) -> None:
         """Move the controller's target along the line.
 
-        The feed-forward fades where the finger lags by more than half the error clip: spring and damping together
-        then press hardly more than the spring alone does at the clip.
+        The feed-forward fades as the finger presses on something: spring and damping together then press no harder than
+        the spring alone does at its clip.
         """
         point, velocity = self._ramp.at(now)
-        share = min(max(2.0 - 2.0 * math.dist(point, tip) / self._clip_m, 0.0), 1.0)
+        share = max(1.0 - force_n / self._soft_force_n, 0.0)
         self._publish(point, (share * velocity[0], share * velocity[1], share * velocity[2]))
 
     def stop(self) -> None:
@@ -151,7 +152,7 @@ class VelocityTracker:
         share = min(self._limits.speed_mps / max(math.hypot(*velocity), 1e-9), 1.0)
         self._send((velocity[0] * share, velocity[1] * share, velocity[2] * share), now)
 
-    def pulse(self, tip: Vec3, now: float) -> None:
+    def pulse(self, force_n: float, now: float) -> None:
         """Nothing: the controller's own motion runs out."""
 
     def stop(self) -> None:

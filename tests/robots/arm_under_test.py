@@ -9,6 +9,10 @@ from typing import Any
 from robots.actions import GatedAction
 from robots.arm.franky_arm import FrankyArm
 from robots.arm.interface import ArmState, ArmStatus, Commanded
+from robots.twin.configuration import ControllerConfig
+
+PATIENT = ControllerConfig(silence_s=1.0)
+"""a simulated controller that does not mind a machine which has no time for its client now and then"""
 
 
 def decided(x: float, y: float, **changed: Any) -> GatedAction:
@@ -60,3 +64,12 @@ def becomes(arm: FrankyArm, status: ArmStatus, seconds: float) -> float | None:
 def bring(arm: FrankyArm, x: float, y: float) -> None:
     """Along the near edge of the table, where nothing stands in the way."""
     assert arm.move_to((x, y), 0.25)
+
+
+def made_ready(arm: FrankyArm) -> FrankyArm:
+    """Connected, and recovered from what a test before may have left behind."""
+    arm.connect()
+    if arm.state().status is ArmStatus.REFLEX:
+        assert arm.recover()
+        arm.budget.episode = arm.budget.session = 0
+    return arm

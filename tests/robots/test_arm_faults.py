@@ -17,13 +17,18 @@ from robots.arm.franky_arm import FrankyArm
 from robots.arm.interface import ArmStatus
 from robots.errors import RobotError
 from robots.limits import Limits
-from tests.robots.arm_under_test import becomes, decided, drive, waited_for
+from tests.robots.arm_under_test import PATIENT, becomes, decided, drive, made_ready, waited_for
 
 pytest.importorskip("franky", reason="the driver is franky-control (extra 'robot')")
 
 TASK = FrankaFragilePushWall()
 LIMITS = Limits()
 ONCE = RecoveryConfig(per_episode=1, per_session=2)
+
+
+@pytest.fixture(scope="module")
+def twin(start_twin: Callable[..., Any]) -> Any:
+    return start_twin(seed=3, controller=PATIENT)
 
 
 @pytest.fixture
@@ -34,8 +39,7 @@ def make_arm(twin: Any) -> Iterator[Callable[..., FrankyArm]]:
     def make(recovery: RecoveryConfig | None = None, host: str = "", limits: Limits = LIMITS) -> FrankyArm:
         config = ArmConfig(host or twin.host, recovery=recovery or RecoveryConfig())
         arms.append(FrankyArm(config, TASK, limits))
-        arms[-1].connect()
-        return arms[-1]
+        return made_ready(arms[-1])
 
     twin.user_stop(False)
     yield make
@@ -133,12 +137,12 @@ def test_a_controller_that_hangs_is_lost_and_found_again(make_arm, twin, moving)
 
 def test_a_killed_controller_is_found_again_at_its_address(make_arm, start_twin):
     address = f"127.{50 + os.getpid() % 200}.7.1"  # a free one would be taken by the next twin that starts anywhere
-    first = start_twin(host=address)
+    first = start_twin(host=address, controller=PATIENT)
     arm = make_arm(host=address)
     drive(arm, 0.0, 0.2, 3)
     first.kill()
     assert becomes(arm, ArmStatus.LOST, 4.5) is not None
-    start_twin(host=address)
+    start_twin(host=address, controller=PATIENT)
     assert becomes(arm, ArmStatus.IDLE, 10.0) is not None
     assert arm.command(decided(0.0, 0.2)).fault == ""
 
