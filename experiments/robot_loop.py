@@ -157,6 +157,7 @@ def learn(config: OnlineConfig) -> None:
     """One update after another on a session's 256 steps, for ever."""
     bundle = OfflineBundle.load(config.bundle)
     ours = RobotSessionConfig(task=config.task, bundle=config.bundle).online()
+    os.nice(ours.link.nice)
     learner, shape = learner_of(ours, bundle), bundle.shape
     generator = torch.Generator().manual_seed(0)
     rollout = Rollout.empty(ours.rollout_steps, 1, shape.obs_dim, shape.act_dim)
@@ -179,8 +180,8 @@ def report(arguments: argparse.Namespace, rows: list[list[str]], load: float) ->
         "",
         f"`{command}`, {made}. The load was {load:.1f} before it began; session, twin, camera and learner come on top of it.",
         "",
-        "Each cell: median / 99th percentile / largest. The period is between two commands; a decision is policy, gate and recovery, from",
-        f"the observation on. The last case is to stay within {PERIOD_MS:g} ms and {DECISION_MS:g} ms at its 99th percentiles.",
+        "Each cell: median / 99th percentile / largest. The period is between two commands; a decision is policy, gate and",
+        f"recovery, from the observation on. The last case is to stay within {PERIOD_MS:g} and {DECISION_MS:g} ms (99th percentiles).",
         "",
         markdown(head, rows),
         "",

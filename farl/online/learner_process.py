@@ -39,6 +39,7 @@ def _serve(argv: list[str]) -> None:
     from farl.online.serving import LearnerServer
 
     config = configuration.load(OnlineConfig, argv, "python -m farl.online.learner_process", __doc__ or "")
+    os.nice(config.link.nice)
     torch.manual_seed(config.seed)
     bundle = OfflineBundle.load(config.bundle, config.task)
     identity = protocol.identity(config, bundle)
