@@ -37,6 +37,7 @@ from farl.algorithms.calibration import (
 from farl.algorithms.encoder_training import EncoderConfig
 from farl.algorithms.iql import IQLConfig
 from farl.algorithms.offline_ppo import OfflinePPOConfig
+from farl.algorithms.ppo import PPOConfig
 from farl.algorithms.q_risk import QRisk, QRiskConfig, train_q_risk
 from farl.algorithms.risk import ImaginedRisk
 from farl.algorithms.state_model_training import StateModelConfig, train_state_model
@@ -80,13 +81,13 @@ OFFLINE = OfflineConfig(
     recovery_bc=BCConfig(updates=3000, lr=1e-3, decay=True),
     iql=IQLConfig(updates=1500),
     offline_ppo=OfflinePPOConfig(updates=0, starts=64),
-    state_model=StateModelConfig(updates=1500, horizon=6),
+    state_model=StateModelConfig(updates=1000, horizon=6),
     q_risk=QRiskConfig(updates=1500, value_updates=100),
     encoder=ENCODER,
     search=ThresholdSearchConfig(episodes=0),
-    acceptance=AcceptanceConfig(rescues=8, episodes=16, limit=1500),
+    acceptance=AcceptanceConfig(rescues=8, episodes=8, num_envs=8, limit=800),
 )
-STEPS, METHODS = 4000, ("uni-o4", "farl")
+STEPS, METHODS = 2048, ("uni-o4", "farl")
 LEADS = ((4, 10), (10, 20))
 SAFE_FOR, GATED = 30, 0.1
 DECISIONS = 300
@@ -224,8 +225,8 @@ def main() -> int:
     train(replace(OFFLINE, data=data, out=given.out / "bundle"))
     bundle = OfflineBundle.load(given.out / "bundle", TASK)
     for method in METHODS:
-        few: dict[str, Any] = {"num_envs": 8, "rollout_steps": 64, "evaluation_episodes": 0, "steps": STEPS}
-        run(OnlineConfig(TASK, given.out / "bundle", given.out / method, method, **few))
+        few: dict[str, Any] = {"num_envs": 8, "rollout_steps": 64, "ppo": PPOConfig(warmup=1), "evaluation_episodes": 0}
+        run(OnlineConfig(TASK, given.out / "bundle", given.out / method, method, steps=STEPS, **few))
     write_text(given.report, report(given.out, data, bundle))
     return 0
 
