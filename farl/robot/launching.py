@@ -48,7 +48,7 @@ def run_session(config: RobotSessionConfig) -> Path:
     robot = dataclasses.replace(robot, operator=_operator(robot))
     for warning in host.warnings():
         print(f"warning: {warning}")
-    _confirm(config)
+    confirm(config)
     if config.preflight:
         for tried in rehearse(robot, task):
             print(f"rehearsal: {tried.what} ({tried.found})")
@@ -143,7 +143,7 @@ def _operator(robot: RobotConfig) -> OperatorConfig:
     return robot.operator
 
 
-def _confirm(config: RobotSessionConfig) -> None:
+def confirm(config: RobotSessionConfig) -> None:
     """A real arm moves only where somebody has said its address twice."""
     arm = config.robot.arm
     if config.robot.on_twin or config.confirm == arm.host:

@@ -40,6 +40,21 @@ def _session(argv: list[str]) -> int:
     return 0
 
 
+def _check(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.robot.looking import RobotCheckConfig, run_check
+
+    return run_check(load(RobotCheckConfig, argv, "farl robot check", VERBS["check"][0]))
+
+
+def _calibrate(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.robot.looking import RobotCalibrateConfig, run_calibrate
+
+    print(run_calibrate(load(RobotCalibrateConfig, argv, "farl robot calibrate", VERBS["calibrate"][0])))
+    return 0
+
+
 def _watch(argv: list[str]) -> int:
     from farl.configuration import load
     from robots.watch.server import WatchConfig, main
@@ -84,6 +99,8 @@ def _folder(verb: str, argv: list[str]) -> tuple[Path, list[str]]:
 
 
 VERBS: dict[str, tuple[str, Verb]] = {
+    "calibrate": ("Find out where the camera stands over the robot's table, step by step.", _calibrate),
+    "check": ("Rates, latencies, limits, what is seen, and a picture: before anything moves.", _check),
     "session": ("Fifty episodes on the arm: gate and recovery on, a learner beside them, nothing lost.", _session),
     "watch": ("The operator's page of a session, or the same facts in the terminal.", _watch),
     "replay": ("Step through a recorded session, or write an episode as a video.", _replay),
