@@ -17,6 +17,7 @@ from farl.algorithms.encoder_training import EncoderConfig, train_encoders
 from farl.algorithms.latent_model_training import LatentModelConfig, train_latent_model
 from farl.data.batches import WindowSampler
 from farl.data.episode_store import describe, read_episodes, write_episodes
+from farl.data.minari import write_minari
 from farl.environments import (
     TaskConfig,
     expert_views,
@@ -262,6 +263,11 @@ def test_a_cloud_may_not_be_called_state(tmp_path):
     layout = Layout((("told", 2),), (("state", 16),))
     with pytest.raises(ValueError, match="rename it"):
         write_episodes(tmp_path / "a.hdf5", [episode(1, layout=layout)], {})
+
+
+def test_a_format_that_would_forget_the_layout_is_refused():
+    with pytest.raises(UserError, match="would forget which numbers they are; share the HDF5 file"):
+        write_minari("seen/cliff-v0", [episode(1)], TASK)
 
 
 # ---------------------------------------------------------------- the whole way
