@@ -80,8 +80,8 @@ def write_minari(name: str, episodes: Sequence[Episode], task: TaskConfig, descr
     """
     if any(episode.layout is not None for episode in episodes):
         raise UserError(
-            f"cannot create minari:{name}: these observations have clouds of points, and a Minari dataset of flat vectors would forget "
-            "which numbers they are; share the HDF5 file, which is in robomimic's layout"
+            f"cannot create minari:{name}: these observations have clouds of points, and a Minari dataset of flat vectors would "
+            "forget which numbers they are; share the HDF5 file, which is in robomimic's layout"
         )
     minari = _minari()
     _check_name(name)
