@@ -13,7 +13,7 @@ from robots.twin.world import FINGER, TIP
 FILTER_S = 0.01
 """time constant of the estimate; an impact of a millisecond is not seen whole, nor is it by a robot"""
 
-NOTHING_N = 1e-3
+FORGOTTEN_N = 1e-3
 """what is left of an estimate that nothing feeds is dropped below this"""
 
 Array = NDArray[np.float64]
@@ -26,6 +26,9 @@ class External(NamedTuple):
     """``[6]`` force and torque at the finger's tip, in the base's frame"""
     torques: Array
     """``[7]`` what they come to at the joints"""
+
+
+NOTHING = External(np.zeros(6), np.zeros(7))
 
 
 class Forces:
@@ -45,7 +48,7 @@ class Forces:
         self._limbs = [body for body, inside in enumerate(bodies) if inside]
         self._jacobian = np.zeros((3, model.nv))
         self._keep = np.exp(-model.opt.timestep / FILTER_S)
-        self.estimate = External(np.zeros(6), np.zeros(7))
+        self.estimate = NOTHING
         self.finger_n = 0.0
         """magnitude of the contact forces at the finger now, unfiltered"""
 
@@ -63,17 +66,14 @@ class Forces:
             if geom == self._finger:
                 finger += force
             self._add(wrench, torques, force, contact.pos, int(self.model.geom_bodyid[geom]))
-        for body in self._limbs:
-            pushed = data.xfrc_applied[body, :3]
-            if pushed.any():
-                self._add(wrench, torques, pushed, data.xipos[body], body)
-        keep = self._keep
+        for body in self._limbs if data.xfrc_applied.any() else ():
+            self._add(wrench, torques, data.xfrc_applied[body, :3], data.xipos[body], body)
         self.finger_n = float(np.sqrt(finger @ finger))
-        old = self.estimate
-        if not wrench.any() and np.abs(old.wrench).max() < NOTHING_N:
-            self.estimate = External(wrench, torques)
-            return self.estimate
-        self.estimate = External(keep * old.wrench + (1 - keep) * wrench, keep * old.torques + (1 - keep) * torques)
+        old, keep = self.estimate, self._keep
+        if wrench.any() or old is not NOTHING:
+            self.estimate = External(keep * old.wrench + (1 - keep) * wrench, keep * old.torques + (1 - keep) * torques)
+            if not wrench.any() and np.abs(self.estimate.wrench).max() < FORGOTTEN_N:
+                self.estimate = NOTHING
         return self.estimate
 
     def _add(self, wrench: Array, torques: Array, force: Array, at: Array, body: int) -> None:
