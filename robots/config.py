@@ -7,6 +7,7 @@ from typing import Literal
 
 from robots.arm.config import ArmConfig
 from robots.env import EnvConfig
+from robots.errors import RobotError
 from robots.limits import KeepOut, Limits
 from robots.operator.choice import OperatorConfig
 
@@ -38,7 +39,11 @@ class RobotConfig:
     """of a twin: what it knows of itself, or what its rendered camera sees of markers, through the real library"""
 
     def __post_init__(self) -> None:
-        _ = self.bounds   # what cannot be is refused here
+        if self.env.lead_s >= self.bounds.decision_age_s:
+            raise RobotError(
+                f"env.lead_s is {self.env.lead_s:g} and limits.decision_age_s {self.limits.decision_age_s:g}: a quick decision would be "
+                "too old when its command is due; raise the second or lower the first"
+            )
 
     @property
     def bounds(self) -> Limits:

@@ -101,9 +101,11 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         """whether the next episode is one of the session's"""
         self.quitting = False
         """the operator wants no further episode"""
+        self.trouble = False
+        """something went wrong that a person has to look at before the next episode"""
         self.episode: Episode | None = None
         self._permit: GatedAction | None = None
-        self._running = self._trouble = False
+        self._running = False
 
     @property
     def verdict(self) -> Verdict:
@@ -144,11 +146,11 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
         station = self._open()
         drawn = seed if seed is not None else int(self.np_random.integers(2**31))
         resetting = Resetting(self.task, station, self.config.reset, self._hear, self.say, self.clock)
-        layout = resetting.prepare(drawn, self._trouble)
+        layout = resetting.prepare(drawn, self.trouble)
         self.begun += self.counted
         self.number = self.begun if self.counted else 0
         self.episode = Episode(self.task, self.config.rules, layout)
-        self._running, self._trouble, self._permit = True, False, None
+        self._running, self.trouble, self._permit = True, False, None
         station.arm.new_episode()
         self.say(words.EPISODE, words.layout_detail(layout, "counted" if self.counted else "slow"))
         obs = self.look_again()
@@ -243,7 +245,7 @@ class FrankaTaskEnv(gymnasium.Env[Observation, Observation]):
             self.clock.sleep(POLL_S)
             self._hear()
         outcome = self.episode.close()
-        self._trouble = self.episode.verdict.failed or bool(self.episode.outcome.fault)
+        self.trouble = self.episode.verdict.failed or bool(self.episode.outcome.fault)
         self._running = False
         self.say(words.ENDED, outcome)
 

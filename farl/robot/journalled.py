@@ -78,6 +78,7 @@ class JournalledEnv(VectorEnv[Any, Any, Any]):
         self._events = events
         self.env.begun = max([0, *(event.episode for event in events), *(record.episode for record in records)])
         self.env.number = self.env.begun
+        self.env.trouble = bool(events) and events[-1].word != words.STOPPED   # nobody knows how that process left the table
         self._place(0)
 
     def get_states(self) -> list[dict[str, Any]]:

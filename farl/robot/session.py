@@ -169,6 +169,11 @@ class RobotSession(Session):
             f"episodes, {self.arm.waiting} more in the journal"
         )
 
+    def close(self) -> None:
+        """The arm stands before anything else is waited for."""
+        self.arm.close()
+        super().close()
+
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         super().__exit__(kind, *rest)
         if kind is None and not self.done:

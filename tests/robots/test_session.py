@@ -249,6 +249,14 @@ def test_spoken_labels_are_counted_from_where_they_reach_back_to_and_retracted_o
     assert session.actor.ledger.failures == 1
 
 
+def test_after_a_crash_a_person_looks_at_the_table_first(tmp_path):
+    with pytest.raises(Killed):
+        play(config(tmp_path), kill_after=5)
+    session = PaperSession(config(tmp_path))
+    assert session.arm.env.trouble
+    session.close()
+
+
 def test_an_operator_can_end_a_session_and_go_on_another_day(tmp_path):
     with Traced(config(tmp_path)) as session:
         later(session, 1.0, lambda: session.operator.say(Word.QUIT))

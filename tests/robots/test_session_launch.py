@@ -89,6 +89,11 @@ def test_limits_that_contradict_the_task_are_refused(settings, capsys):
     assert "starts with the finger at" in said
 
 
+def test_a_lead_that_makes_every_decision_too_old_is_refused(settings, capsys):
+    said = refusal(capsys, [*settings, "--robot.env.lead-s", "0.06"])
+    assert "a quick decision would be too old" in said
+
+
 def test_wrong_keys_and_values_are_answered_with_the_right_ones(settings, capsys):
     assert "perhaps you meant '--robot.operator.kind'" in refusal(
         capsys, [settings[0], "--robot.operator.knd", "nobody"]
