@@ -33,7 +33,7 @@ class Banner(NamedTuple):
     advice: str
 
 
-QUIET_S = {"episode": 2.0, "between": 60.0}
+QUIET_S = {"episode": 2.0, "ready": 20.0, "between": 120.0}
 """how long a session that works may write nothing: steps come every tenth of a second, a reset may take its time"""
 
 HANDS_OFF = "keep hands off the table"
@@ -46,7 +46,7 @@ class Phase:
 
     def __init__(self) -> None:
         self.name = "waiting"
-        """waiting, starting, episode, between, asking or stopped"""
+        """waiting, starting, ready, episode, between, asking or stopped"""
         self.detail = ""
         self.paused = False
         self.unplugged = False
@@ -65,7 +65,7 @@ class Phase:
         turns = {
             words.SESSION: "starting",
             words.RESUMED: "starting",
-            words.EPISODE: "episode",
+            words.EPISODE: "ready",
             words.ENDED: "between",
             words.NEEDS_RESET: "asking",
             words.RESET: "between",
@@ -86,10 +86,17 @@ class Phase:
             self.unplugged = False
 
 
-def banner(phase: Phase, quiet_s: float) -> Banner:
-    """What to show ``quiet_s`` seconds after the session last wrote something."""
-    found = _choose(phase, quiet_s)
+def banner(phase: Phase, quiet_s: float, gone: str = "") -> Banner:
+    """What to show ``quiet_s`` seconds after the session last wrote something; ``gone`` as of ``robots.watch.alive``."""
+    found = _ended(gone) if gone and phase.name != "stopped" else _choose(phase, quiet_s)
     return found._replace(advice=found.advice[:1].upper() + found.advice[1:])
+
+
+def _ended(status: str) -> Banner:
+    if status == "running":
+        killed = "the session's process is gone without a word: the arm stops by itself. Make sure that it has"
+        return Banner("KILLED", Light.TROUBLE, f"{killed}, then run the same command again: it continues")
+    return Banner("ENDED", Light.OVER, f"the session is over ({status}); the same command continues it")
 
 
 def _choose(phase: Phase, quiet_s: float) -> Banner:
@@ -107,7 +114,7 @@ def _choose(phase: Phase, quiet_s: float) -> Banner:
         return trouble
     if phase.paused:
         return Banner("SAFE", Light.STILL, "paused: the arm holds still until a person says resume")
-    if phase.name == "episode":
+    if phase.name in ("episode", "ready"):
         return _in_episode(phase)
     return Banner("RESETTING", Light.MOVES, f"between episodes the arm moves by itself: {HANDS_OFF}")
 
@@ -138,7 +145,8 @@ def _in_episode(phase: Phase) -> Banner:
             "the operator's device is unplugged: plug it in again" if phase.unplugged else "it may go on at any moment"
         )
         return Banner("HOLDING", Light.MOVES, f"the arm holds still, but the episode runs: {why}")
-    return Banner("RUNNING", Light.MOVES, f"the policy moves the arm: {HANDS_OFF}")
+    does = "the policy moves the arm" if phase.name == "episode" else "an episode begins"
+    return Banner("RUNNING", Light.MOVES, f"{does}: {HANDS_OFF}")
 
 
 def _sentence(*parts: str) -> str:

@@ -15,6 +15,8 @@ import numpy as np
 from robots.session.about import back_steps
 from robots.session.journal import IMAGES, Follower, News, read_manifest
 from robots.session.record import EventRecord, StepRecord
+from robots.session.words import CHECKPOINT
+from robots.watch.alive import gone
 from robots.watch.banner import Banner, Phase, banner
 from robots.watch.tally import Tally, Totals
 
@@ -22,6 +24,8 @@ CURVE = 200
 """steps whose risk is drawn: twenty seconds"""
 TIMED = 600
 """steps that times are judged over: a minute"""
+ASKED_AFTER_S = 1.0
+"""of silence before it is asked whether the session's process is still there"""
 SAID = 4
 """newest events that are shown"""
 
@@ -144,11 +148,11 @@ class Session:
         return Facts(
             task=str(self.manifest.get("task", "")),
             method=str(self.manifest.get("method", "")),
-            banner=banner(self._phase, quiet),
+            banner=banner(self._phase, quiet, gone(self.folder.parent) if quiet > ASKED_AFTER_S else ""),
             quiet_s=quiet,
             live=self._phase.name == "episode",
             episode=self._tally.begun,
-            budget=max(int(self.manifest.get("episodes", 50)), self._tally.begun),   # a continued session may have more
+            budget=max(int(self.manifest.get("episodes", 50)), self._tally.begun),  # a continued session may have more
             slow=self._tally.open is not None and not self._tally.open.counted,
             totals=self._tally.now,
             failing=self._newest is not None and self._newest.failure,
@@ -172,7 +176,8 @@ class Session:
         self._wrote(record.time)
 
     def _hear(self, record: EventRecord) -> None:
-        self._said.append(record)
+        if record.word != CHECKPOINT:  # after every episode
+            self._said.append(record)
         self._tally.event(record)
         self._phase.event(record)
         self._wrote(record.time)

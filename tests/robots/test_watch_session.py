@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +23,7 @@ from robots.errors import RobotError
 from robots.session import words
 from robots.session.journal import EVENTS, MANIFEST, STEPS, read_steps
 from robots.session.record import StepRecord
+from robots.watch.alive import gone
 from robots.watch.banner import Light
 from robots.watch.facts import CURVE, Facts, Session
 from robots.watch.server import WatchConfig, main
@@ -224,9 +229,11 @@ PRESSED = (words.NEEDS_RESET, f"{words.STOP_PRESSED}: release it when everything
         (then(), 0.2, "RUNNING", Light.MOVES, "hands off"),
         (then(), 9, "NOT WRITING", Light.TROUBLE, "9 s"),
         (then((words.ENDED, "timeout")), 5, "RESETTING", Light.MOVES, "hands off"),
-        (then((words.ENDED, "timeout")), 90, "NOT WRITING", Light.TROUBLE, "user stop"),
+        (then((words.ENDED, "timeout")), 150, "NOT WRITING", Light.TROUBLE, "user stop"),
         (then((words.ENDED, "timeout"), ASKED), 900, "NEEDS RESET", Light.ASKS, "where episodes begin"),
         (then((words.ENDED, "timeout"), ASKED, ("reset_done", "")), 1, "RESETTING", Light.MOVES, "hands off"),
+        (lambda written: written.begin(1), 15, "RUNNING", Light.MOVES, "episode begins"),
+        (lambda written: written.begin(1), 30, "NOT WRITING", Light.TROUBLE, "30 s"),
         (then(("pause", "")), 600, "SAFE", Light.STILL, "resume"),
         (then(("pause", ""), ("resume", "")), 0.2, "RUNNING", Light.MOVES, "hands off"),
         (ended_by("user_stop", "user_stop"), 0.2, "USER STOP", Light.ASKS, "release"),
@@ -366,3 +373,44 @@ def test_a_damaged_tail_does_not_stop_the_view(tmp_path: Path) -> None:
         file.write(b"\x40\x00\x00\x00half")
     facts = known(written)
     assert facts.step == steps[-1]
+
+
+# ---- whether its process is there
+
+
+LIVE = """
+import sys, time
+from pathlib import Path
+from farl.outputs import Claim
+with Claim(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("status", "word"), [(None, "KILLED"), ("running", "KILLED"), ("interrupted", "ENDED")])
+def test_a_session_whose_process_is_gone_is_said_to_be(tmp_path: Path, status: str | None, word: str) -> None:
+    written = Written(tmp_path / "run", TASKS["FrankaFragilePushWall"]())
+    running(written)
+    written.say(*ASKED)
+    if status is not None:
+        (written.run / "meta.json").write_text(json.dumps({"status": status}))
+    with subprocess.Popen([sys.executable, "-c", LIVE, str(written.run)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            assert known(written, written.clock + 600).banner.word == "NEEDS RESET"
+        finally:
+            process.kill()
+    assert known(written, written.clock + 600).banner.word == word
+    written.say(words.STOPPED, "the budget is used up")
+    assert known(written, written.clock + 600).banner.word == "FINISHED"
+
+
+def test_of_a_process_elsewhere_nothing_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("process 7 on another-machine.example\n")
+    assert gone(tmp_path) == ""
+    (tmp_path / ".lock").write_text(f"process 7 on {socket.gethostname()}\n")
+    assert gone(tmp_path) == "running"
+    assert gone(tmp_path, tmp_path / "no-such-list") == ""
+    assert gone(tmp_path / "nothing") == ""
