@@ -1,6 +1,6 @@
 """One task definition on two backends: the same commands on the robosuite twin and, through the real driver, on the wire twin.
 
-    python -m experiments.robot_contract [--output results/robot_contract.md]
+Written by `python -m experiments.robot_contract`.
 
 The finger touches the object and pushes it away from the robot, then, from beside it, across the table. *Apart* is the distance
 between the two fingers after the same number of commands, as the observations have them. The wire twin is looked at 30 ms before
@@ -156,7 +156,7 @@ def report(rides: dict[str, tuple[Ride, Ride]]) -> str:
         [
             "# The wire twin against the robosuite twin",
             "",
-            *[line.strip() for line in (__doc__ or "").strip().splitlines()],
+            (__doc__ or "").strip(),
             "",
             markdown(head, rows),
             "",

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from franky_sim.simulation_server import LocalHostnames
 
 from robots.twin.child import orphaned
@@ -27,6 +28,9 @@ FORGIVEN_S = 0.05
 
 PARENT_TICKS = 100
 """between two looks at whether whoever started this is still there, and at the clock"""
+
+REMEMBERED_TICKS = 10_000
+"""over which lateness is reported"""
 
 RATED = 11
 """looks at the clock that the rate is of: the last second"""
@@ -56,6 +60,7 @@ class Twin:
         self.side = SideServer(self.controller.hostname, self._verbs())
         self.ticks, self.late, self.busy_s = 0, 0, 0.0
         self._recent = deque([time.monotonic()], RATED)
+        self._lateness = deque([0.0], REMEMBERED_TICKS)
 
     def tick(self) -> None:
         """One millisecond."""
@@ -81,9 +86,11 @@ class Twin:
             ahead = due - time.monotonic()
             if ahead > 0:
                 time.sleep(ahead)
-            elif ahead < -FORGIVEN_S:
+            lateness = time.monotonic() - due
+            self._lateness.append(lateness)
+            if lateness > FORGIVEN_S:
                 self.late += 1
-                due = time.monotonic()
+                due += lateness
 
     def close(self) -> None:
         """Stop serving."""
@@ -124,6 +131,7 @@ class Twin:
             "rate_hz": PARENT_TICKS * (len(recent) - 1) / max(recent[-1] - recent[0], TICK_S),
             "ticks": self.ticks,
             "late": self.late,
+            "lateness_ms": [1000.0 * share for share in np.percentile(self._lateness, (50, 99, 100)).tolist()],
             "busy_ms": 1000 * self.busy_s,
             "mode": controller.mode.name,
             "errors": [Error(bit).name.lower() for bit in sorted(controller.errors)],
