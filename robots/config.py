@@ -41,8 +41,8 @@ class RobotConfig:
     def __post_init__(self) -> None:
         if self.env.lead_s >= self.bounds.decision_age_s:
             raise RobotError(
-                f"env.lead_s is {self.env.lead_s:g} and limits.decision_age_s {self.limits.decision_age_s:g}: a quick decision would be "
-                "too old when its command is due; raise the second or lower the first"
+                f"env.lead_s is {self.env.lead_s:g} and limits.decision_age_s {self.limits.decision_age_s:g}: a quick decision would "
+                "be too old when its command is due; raise the second or lower the first"
             )
 
     @property
