@@ -26,6 +26,9 @@ from robots.perception.planar import Planar
 from robots.perception.table_plane import find_plane
 from robots.rigid import Array, Rigid
 
+START_S = 20.0
+"""that the first picture may take"""
+
 
 @dataclass(frozen=True)
 class CheckConfig:
@@ -153,12 +156,17 @@ def as_table(report: Report) -> Table:
 
 
 def _looked(config: CheckConfig, sight: Sight) -> list[Look]:
-    """Every look of the estimator's for some seconds."""
+    """Every look of the estimator's for some seconds from the first; none where the first does not come."""
     looks: list[Look] = []
-    until = time.monotonic() + config.seconds
+    began = time.monotonic()
+    until = began + START_S
     while time.monotonic() < until:
+        if not looks and sight.estimator.fault() and time.monotonic() > began + config.seconds:
+            break
         look = sight.estimator.look()
         if look is not None and (not looks or look is not looks[-1]):
+            if not looks:
+                until = time.monotonic() + config.seconds
             looks.append(look)
         time.sleep(0.003)
     return looks
@@ -250,12 +258,14 @@ def _unseen(config: CheckConfig, perception: PerceptionConfig, name: str, share:
     if not ids:
         return Fact(name, value, allowed, "adjust its colour's hue, saturation and value to this light, and its size")
     present = sorted({found.id for look in looks for found in look.detected})
-    if set(ids) & set(present):
+    showing = sum(any(found.id in ids for found in look.detected) for look in looks) / len(looks)
+    if showing >= config.seen_share:
         return Fact(name, value, allowed, "its markers contradict each other or the table: measure their sides and places again")
     others = f"other markers are seen: {', '.join(map(str, present))}" if present else "no marker at all is seen"
     wanted = ", ".join(map(str, ids))
     cure = f"none of its markers {wanted} of {perception.dictionary} was ever seen ({others}): put it in view, uncovered and lit"
-    return Fact(name, value, allowed, cure if share == 0.0 else "it is covered or badly lit most of the time: move lamp or camera")
+    covered = "it is covered or badly lit most of the time: move lamp or camera"
+    return Fact(name, value, allowed, covered if showing else cure)
 
 
 def _view(sight: Sight, frame: Frame, limits: Limits) -> list[Fact]:

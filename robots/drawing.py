@@ -25,9 +25,12 @@ PIECE_M = 0.02
 
 AXIS_M = 0.05
 
+ENLARGED = 2
+"""pictures are drawn at this many times the camera's size, so that words can be read"""
+
 
 class Canvas:
-    """A copy of a frame's colour picture.
+    """An enlarged copy of a frame's colour picture; pixels are given as the camera's.
 
     Args:
         frame: what to draw on.
@@ -35,9 +38,10 @@ class Canvas:
     """
 
     def __init__(self, frame: Frame, table_from_camera: Rigid | None) -> None:
-        self.image = frame.color.copy()
         self._frame, self._placed = frame, table_from_camera
         self._cv2 = import_cv2()
+        size = ENLARGED * frame.intrinsics.width, ENLARGED * frame.intrinsics.height
+        self.image = np.asarray(self._cv2.resize(frame.color, size, interpolation=self._cv2.INTER_LINEAR), np.uint8)
 
     def line(self, points: Sequence[Sequence[float]] | Array, colour: Colour, width: int = 1) -> None:
         """A polygon line through points of the table's frame."""
@@ -46,7 +50,7 @@ class Canvas:
             pixels = self._pixels(np.linspace(start, end, pieces))
             for one, other in itertools.pairwise(pixels):
                 if np.isfinite([one, other]).all() and np.abs([one, other]).max() < 1e4:
-                    self._cv2.line(self.image, _whole(one), _whole(other), colour, width, self._cv2.LINE_AA)
+                    self._cv2.line(self.image, _whole(one), _whole(other), colour, 2 * width - 1, self._cv2.LINE_AA)
 
     def region(self, sides: Region, colour: Colour = YELLOW, every_m: float = 0.1) -> None:
         """A grid on the table's top, its border thicker."""
@@ -79,9 +83,9 @@ class Canvas:
 
     def square(self, corners: Array, name: str, colour: Colour = GREEN) -> None:
         """A detected marker, its first corner marked."""
-        around = np.rint(corners * 8).astype(np.int32).reshape(-1, 1, 2)
+        around = np.rint(_enlarged(corners) * 8).astype(np.int32).reshape(-1, 1, 2)
         self._cv2.polylines(self.image, [around], True, colour, 2, self._cv2.LINE_AA, 3)
-        self._cv2.circle(self.image, _whole(corners[0]), 3, RED, -1, self._cv2.LINE_AA)
+        self._cv2.circle(self.image, _whole(corners[0]), 4, RED, -1, self._cv2.LINE_AA)
         self.text(name, corners.mean(axis=0), colour)
 
     def label(self, text: str, point: Sequence[float], colour: Colour = WHITE) -> None:
@@ -91,10 +95,12 @@ class Canvas:
             self.text(text, where, colour)
 
     def text(self, text: str, pixel: Array, colour: Colour = WHITE) -> None:
-        """Text beside a pixel, with a dark edge so that it can be read anywhere."""
-        at, font = (int(pixel[0]) + 6, int(pixel[1]) - 6), self._cv2.FONT_HERSHEY_SIMPLEX
-        for shade, width in (((0, 0, 0), 3), (colour, 1)):
-            self._cv2.putText(self.image, text, at, font, 0.42, shade, width, self._cv2.LINE_AA)
+        """Text beside a pixel, on a dark ground so that it can be read anywhere."""
+        font, size = self._cv2.FONT_HERSHEY_SIMPLEX, 0.5
+        (width, height), _ = self._cv2.getTextSize(text, font, size, 1)
+        x, y = _whole(pixel)
+        self._cv2.rectangle(self.image, (x + 4, y - height - 9), (x + width + 10, y - 1), (20, 20, 24), -1)
+        self._cv2.putText(self.image, text, (x + 7, y - 5), font, size, colour, 1, self._cv2.LINE_AA)
 
     def save(self, path: Path) -> None:
         """As a PNG; raises RobotError where it cannot be written."""
@@ -109,5 +115,11 @@ class Canvas:
         return project(self._placed.inverse().apply(points), self._frame.intrinsics)
 
 
+def _enlarged(pixels: Any) -> Array:
+    """Where the camera's pixels are in the enlarged picture."""
+    return np.asarray((np.asarray(pixels, np.float64) + 0.5) * ENLARGED - 0.5)
+
+
 def _whole(pixel: Any) -> tuple[int, int]:
-    return round(float(pixel[0])), round(float(pixel[1]))
+    x, y = _enlarged(pixel).tolist()
+    return round(x), round(y)
