@@ -39,9 +39,10 @@ class RobotConfig:
     """of a twin: what it knows of itself, or what its rendered camera sees of markers, through the real library"""
 
     def __post_init__(self) -> None:
-        if self.env.lead_s >= self.bounds.decision_age_s:
+        lead, age = self.env.lead_s, self.bounds.decision_age_s
+        if lead >= age:
             raise RobotError(
-                f"env.lead_s is {self.env.lead_s:g} and limits.decision_age_s {self.limits.decision_age_s:g}: a quick decision would "
+                f"env.lead_s is {lead:g} and limits.decision_age_s {age:g}: a quick decision would "
                 "be too old when its command is due; raise the second or lower the first"
             )
 
