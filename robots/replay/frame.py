@@ -16,7 +16,13 @@ from robots.session.record import StepRecord
 BORDER, TEXT = 6, 13
 CAMERA, BESIDE, ALONE, CURVE = (512, 384), (496, 384), (640, 496), 112
 """width and height in pixels; all add up to multiples of 16, which video encoders want"""
-ACTS = {"task": "task policy acts", "recovery": "recovery acts", "human": "a person acts", "reset": "reset"}
+ACTS = {
+    "task": "task policy acts",
+    "recovery": "recovery acts",
+    "human": "a person acts",
+    "reset": "reset",
+    "": "nobody acts",
+}
 ARROWS = (("proposed", ACTORS["task"]), ("recovery", ACTORS["recovery"]), ("executed", "white"))
 
 

@@ -72,14 +72,16 @@ class Phase:
             words.STOPPED: "stopped",
             Word.RESET_DONE.value: "between",
         }
+        if record.word == Word.PAUSE.value:
+            self.paused = self.name in ("episode", "ready")  # said between episodes it stops nothing
+        elif record.word in (Word.RESUME.value, words.ENDED, words.SESSION, words.RESUMED):
+            self.paused = False
         if record.word in turns:
             self.name, self.detail = turns[record.word], record.detail
         if record.word == words.FAULT:
             self.fault = record.detail
-        elif record.word in (words.RECOVERED, words.EPISODE, words.SESSION):
+        elif record.word in (words.RECOVERED, words.EPISODE, words.SESSION, words.RESUMED):
             self.fault, self.status = "", ""
-        elif record.word in (Word.PAUSE.value, Word.RESUME.value):
-            self.paused = record.word == Word.PAUSE.value
         if record.word == Word.UNPLUGGED.value:
             self.unplugged = True
         elif record.word in {word.value for word in Word} | {words.SESSION}:
@@ -135,7 +137,11 @@ def _trouble(phase: Phase) -> Banner | None:
         which = (status or fault).replace("_", " ")
         return Banner("STOPPED", Light.MOVES, f"the arm met something ({which}) and backs off by itself: {HANDS_OFF}")
     if fault:
-        return Banner("FAULT", Light.MOVES, f"{fault}; the episode is not counted, the arm may move again: {HANDS_OFF}")
+        return Banner(
+            "FAULT",
+            Light.MOVES,
+            f"{fault.replace('_', ' ')}; the episode is not counted, the arm may move again: {HANDS_OFF}",
+        )
     return None
 
 

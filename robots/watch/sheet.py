@@ -13,7 +13,7 @@ from robots.session.looking import StalenessConfig
 from robots.session.record import EventRecord, StepRecord
 from robots.watch.facts import Facts, Timing
 
-ACTS = {"task": "task policy", "recovery": "recovery", "human": "a person", "reset": "reset"}
+ACTS = {"task": "task policy", "recovery": "recovery", "human": "a person", "reset": "reset", "": "nobody"}
 PERIOD_S, DECISION_S = 0.105, 0.030
 """99th percentiles above which a time is marked"""
 STRONG_N = 10.0

@@ -236,6 +236,8 @@ PRESSED = (words.NEEDS_RESET, f"{words.STOP_PRESSED}: release it when everything
         (lambda written: written.begin(1), 30, "NOT WRITING", Light.TROUBLE, "30 s"),
         (then(("pause", "")), 600, "SAFE", Light.STILL, "resume"),
         (then(("pause", ""), ("resume", "")), 0.2, "RUNNING", Light.MOVES, "hands off"),
+        (then(("pause", ""), (words.ENDED, "lost: aborted")), 5, "RESETTING", Light.MOVES, "hands off"),
+        (then((words.ENDED, "timeout"), ("pause", "")), 5, "RESETTING", Light.MOVES, "hands off"),
         (ended_by("user_stop", "user_stop"), 0.2, "USER STOP", Light.ASKS, "release"),
         (ended_by("user_stop", "user_stop", PRESSED), 600, "USER STOP", Light.ASKS, "release"),
         (ended_by("user_stop", "user_stop", PRESSED, ("reset_done", ""), ASKED), 9, "NEEDS RESET", Light.ASKS, "begin"),
