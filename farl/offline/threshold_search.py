@@ -35,7 +35,7 @@ class ThresholdSearchConfig:
     episodes: int = 96
     """episodes of the exploring task policy for each; 0 keeps the calibrated threshold"""
     num_envs: int = 32
-    quantiles: tuple[float, ...] = (0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7)
+    quantiles: tuple[float, ...] = (0.995, 0.99, 0.97, 0.95, 0.9, 0.85, 0.8, 0.7)
     """quantiles of the risk of safe steps that are tried beside the calibrated threshold"""
     success_weight: float = 1.0
     """what losing every success weighs, where having every failure weighs 1; gained ones count as much"""
