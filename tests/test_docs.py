@@ -28,10 +28,16 @@ from farl.offline.pipeline import OfflineConfig
 from farl.online.run import OnlineConfig
 from farl.play import PlayConfig
 from farl.predict import PredictConfig
+from farl.robot.config import RobotSessionConfig
+from farl.robot.looking import RobotCalibrateConfig, RobotCheckConfig, RobotMarkersConfig
+from farl.robot.verbs import VERBS as ROBOT_VERBS
 from farl.watch.server import WatchConfig
+from robots.replay.player import ReplayConfig
+from robots.twin.serve import ServeConfig
+from robots.watch.server import WatchConfig as RobotWatchConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
+PAGES = [ROOT / "README.md", *(page for part in (".", "tasks", "robots") for page in sorted((ROOT / "docs" / part).glob("*.md")))]
 CONFIGS: dict[str, type[Any]] = {
     "check": CheckConfig,
     "play": PlayConfig,
@@ -42,6 +48,15 @@ CONFIGS: dict[str, type[Any]] = {
     "compare": StudyConfig,
     "diagnose": DiagnoseConfig,
     "watch": WatchConfig,
+}
+ROBOT_CONFIGS: dict[str, type[Any]] = {
+    "session": RobotSessionConfig,
+    "check": RobotCheckConfig,
+    "calibrate": RobotCalibrateConfig,
+    "markers": RobotMarkersConfig,
+    "watch": RobotWatchConfig,
+    "replay": ReplayConfig,
+    "twin": ServeConfig,
 }
 FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`([^`\n]+)`")
@@ -90,6 +105,15 @@ def test_there_are_commands_to_check() -> None:
     assert len(ALL_COMMANDS) > 20
 
 
+def _robot_command_is_understood(rest: list[str]) -> None:
+    verb, *flags = rest or [""]
+    assert not verb or verb in ROBOT_VERBS
+    if flags and (flags[0] == "serve" or not flags[0].endswith(".yaml") or PLACEHOLDER.search(flags[0])):
+        flags = list(dropwhile(lambda word: not word.startswith("-"), flags))
+    if verb in ROBOT_CONFIGS:
+        configuration.load(ROBOT_CONFIGS[verb], flags, f"farl robot {verb}")
+
+
 @pytest.mark.parametrize(("page", "command"), ALL_COMMANDS, ids=[f"{page}: {command}" for page, command in ALL_COMMANDS])
 def test_every_command_is_understood(
     page: str, command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -101,6 +125,9 @@ def test_every_command_is_understood(
     assert verb in cli._VERBS
     if verb in ("doctor", "list", "report"):
         assert len(rest) <= (verb == "report")
+        return
+    if verb == "robot":
+        _robot_command_is_understood(rest)
         return
     if verb == "datasets":
         if rest[:1] == ["import"]:

@@ -17,7 +17,11 @@ from robots import calibrate, check
 from robots.arm.franky_arm import FrankyArm
 from robots.cameras.open import CameraConfig, open_camera
 from robots.config import RobotConfig
-from robots.eyes import Sight, open_eyes, rendered_eyes, robot_name
+from robots.eyes import EyesConfig, Sight, open_eyes, rendered_eyes, robot_name
+from robots.files import read
+from robots.perception.sheet import SheetConfig
+from robots.perception.sheet import main as print_markers
+from robots.perception.tasks import usual
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,13 @@ class RobotCalibrateConfig(RobotSessionConfig):
     poses: int = 15
     overwrite: bool = False
     """replace a calibration of that name"""
+
+
+@dataclass(frozen=True)
+class RobotMarkersConfig(RobotSessionConfig):
+    """A session's configuration, and how its markers are printed."""
+
+    sheet: SheetConfig = field(default_factory=SheetConfig)
 
 
 class Table(NamedTuple):
@@ -90,6 +101,13 @@ def run_calibrate(config: RobotCalibrateConfig) -> Path:
         arm.close()
         camera.close()
     return Path(config.output)
+
+
+def run_markers(config: RobotMarkersConfig) -> list[Path]:
+    """Pages with every marker of the table, to be printed; where they are."""
+    task, robot = played(config)
+    eyes = read(EyesConfig, Path(robot.eyes)) if robot.eyes else EyesConfig()
+    return print_markers(config.sheet, eyes.perception or usual(task), calibrate.HandMarkerConfig())
 
 
 @contextlib.contextmanager

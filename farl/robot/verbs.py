@@ -55,6 +55,15 @@ def _calibrate(argv: list[str]) -> int:
     return 0
 
 
+def _markers(argv: list[str]) -> int:
+    from farl.configuration import load
+    from farl.robot.looking import RobotMarkersConfig, run_markers
+
+    for page in run_markers(load(RobotMarkersConfig, argv, "farl robot markers", VERBS["markers"][0])):
+        print(page)
+    return 0
+
+
 def _watch(argv: list[str]) -> int:
     from farl.configuration import load
     from robots.watch.server import WatchConfig, main
@@ -99,6 +108,7 @@ def _folder(verb: str, argv: list[str]) -> tuple[Path, list[str]]:
 
 
 VERBS: dict[str, tuple[str, Verb]] = {
+    "markers": ("Pages with the table's markers at their true size, to be printed.", _markers),
     "calibrate": ("Find out where the camera stands over the robot's table, step by step.", _calibrate),
     "check": ("Rates, latencies, limits, what is seen, and a picture: before anything moves.", _check),
     "session": ("Fifty episodes on the arm: gate and recovery on, a learner beside them, nothing lost.", _session),
