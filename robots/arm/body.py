@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from robots.arm.config import ArmConfig
-from robots.arm.connection import Connection, Reading, connect, load_franky
+from robots.arm.connection import FRAME_M, Connection, Reading, connect, load_franky
 from robots.arm.interface import ArmStatus
 from robots.arm.states import ABLE, STOPPED_BY_PERSON, Happening, after, happened
 from robots.arm.tracking import Tracker, make_tracker
@@ -77,6 +77,8 @@ class Body:
             connection = connect(self.config)
             try:
                 self._attach(connection)
+            except RobotError:
+                raise
             except Exception as error:  # the library's have no common base
                 raise RobotError(f"the controller at {self.config.host} cannot be used: {error}") from error
         self._ended.clear()
@@ -136,10 +138,8 @@ class Body:
             if not self.able:
                 return
             held, now = "held" in permit.clipped, time.monotonic()
-            if self._tracker is None:
-                if held:
-                    return
-                self._begin()
+            if self._tracker is None and (held or not self._begin()):
+                return
             assert self._tracker is not None
             self._orders += 1
             self._tracker.follow(permit, self.reading.tip, now)
@@ -197,25 +197,39 @@ class Body:
 
     def _attach(self, connection: Connection) -> None:
         self._connection, self._tracker, self._stopping, self.raised = connection, None, False, 1.0
-        # A controller that a person has stopped takes no settings; they are sent before the first motion at the latest.
-        with contextlib.suppress(load_franky().CommandException):
-            self._prepared = False
-            connection.prepare(self.limits)
-            self._prepared = True
         self._errors = ()
         self._felt.clear()
-        self._keep(connection.read(finished=True))
+        try:
+            self._prepared = self._prepare(connection)
+            if self._prepared:
+                connection.check_frame()
+            self._keep(connection.read(finished=True))
+        except BaseException:
+            self._let_go()
+            raise
         self._apply(Happening.CONNECTED, "connected")
         self._judge(self.reading)
 
-    def _begin(self) -> None:
+    def _prepare(self, connection: Connection) -> bool:
+        """Whether the controller took its settings: one that a person has stopped takes none."""
+        try:
+            connection.prepare(self.limits)
+        except load_franky().CommandException:
+            return False
+        return True
+
+    def _begin(self) -> bool:
+        """Start a motion that stands; False where that has to wait for the next reading, which must show the finger's frame."""
         connection = self._attached()
         if not self._prepared:
-            connection.prepare(self.limits)
-            self._prepared = True
+            self._prepared = self._prepare(connection)
+            return False
+        if self.reading.misplaced_m > FRAME_M:
+            return False
         tracker = make_tracker(connection, self.limits, self.raised * self.limits.reaction_force_n)
         tracker.begin(stand(self.reading.tip))
         self._tracker = tracker
+        return True
 
     def _apply(self, happening: Happening, reason: str) -> None:
         status = after(self.status, happening)

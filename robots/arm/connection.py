@@ -25,6 +25,12 @@ DOWN = (1.0, 0.0, 0.0, 0.0)
 HAND_YAW_RAD = -np.pi / 4
 """the hand is mounted turned by this about the flange's axis"""
 
+FRAME_S = 0.5
+"""until a frame that was set must show"""
+
+FRAME_M = 0.005
+"""what controller and joints may differ by about where the finger's tip is, in a robot at rest"""
+
 COMMAND_S = 2.0
 """until a command that the controller does not answer is given up"""
 
@@ -42,6 +48,8 @@ class Reading(NamedTuple):
     tilt_rad: float
     """by which the finger is turned away from upright"""
     force: Vec3
+    misplaced_m: float
+    """from the tip by the joints to the controller's own idea of it"""
     report: Report
 
 
@@ -79,6 +87,19 @@ class Connection:
         self._answered(lambda: self.robot.set_ee(frame.flatten(order="F").tolist()))
         self.set_thresholds(limits.reflex_force_n, limits.reflex_torque_nm)
 
+    def check_frame(self) -> None:
+        """Raise RobotError where the controller has another idea of where the finger is than the joints give.
+
+        The controller's own idea is what the library steers by: a wrong one would drive the finger somewhere else.
+        """
+        ends = time.monotonic() + FRAME_S
+        while (off_m := self.read(finished=True).misplaced_m) > FRAME_M:
+            if time.monotonic() > ends:
+                raise RobotError(
+                    f"the controller at {self.config.host} places the finger's tip {1000 * off_m:.0f} mm from where its joints "
+                    "do: its end effector's frame is not what was set; check the end effector in Desk and the robot's model"
+                )
+
     def set_thresholds(self, force_n: float, torque_nm: float) -> None:
         """When the controller's own reflex stops the arm; the arm must not be moving."""
         self._answered(lambda: self.robot.set_collision_behavior(torque_nm, force_n))
@@ -105,6 +126,7 @@ class Connection:
             (velocity[0], velocity[1], velocity[2]),
             _turned(pose.quaternion.ravel()),
             (force[0], force[1], force[2]),
+            float(np.linalg.norm(state.O_T_EE.translation - pose.translation)),
             report,
         )
 

@@ -123,7 +123,7 @@ class FrankyArm:
             self._stand(refused)
             return Commanded(self._reference(), (0.0, 0.0), ("held",), refused)
         if not self._go(permit):
-            return Commanded(self._reference(), (0.0, 0.0), ("held",), self._fault())
+            return Commanded(self._reference(), (0.0, 0.0), ("held",), self._fault() or "motion_not_started")
         self._watchdog.feed()
         x, y, _ = permit.reference
         return Commanded((x, y), permit.executed, permit.clipped)

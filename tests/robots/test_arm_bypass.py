@@ -19,9 +19,7 @@ from robots.permit import Permit, Stance, admit
 franky = pytest.importorskip("franky", reason="the driver is franky-control (extra 'robot')")
 
 ROOT = Path(__file__).parents[2]
-SOURCES = sorted(
-    path for top in ("robots", "farl", "failurebench", "experiments") for path in (ROOT / top).rglob("*.py")
-)
+SOURCES = sorted(path for top in ("robots", "farl", "failurebench") for path in (ROOT / top).rglob("*.py"))
 START = (0.36, 0.0, 0.02)
 
 
