@@ -99,10 +99,12 @@ def sessions(study: StudyConfig, folder: Path, seeds: list[int], episodes: int, 
 
 
 def _longest(task: TaskConfig) -> int:
+    """Agent steps of an episode at most."""
     env = make(task)
-    steps = int(env.unwrapped.protocol.max_episode_steps)  # type: ignore[attr-defined]
     env.close()
-    return steps
+    if env.spec is None or env.spec.max_episode_steps is None:
+        raise SystemExit(f"{task.id} has no time limit: give one with task.options.max_episode_steps")
+    return env.spec.max_episode_steps
 
 
 def main() -> int:
