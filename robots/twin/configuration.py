@@ -30,11 +30,21 @@ class ControllerConfig:
     robot_type: str = "fr3"
     """name in the description that a client asks for"""
 
+    force_sign: int = -1
+    """-1 reports what the hand presses with, as people find that real arms do (libfranka issue 26); 1 reports what acts on it"""
+
     recovery_s: float = 0.3
     """that an automatic error recovery takes"""
 
     silence_s: float = 0.1
     """without a command in motion before it is aborted; a real one waits 0.02 s, too short where the kernel is no real-time one"""
+
+    def __post_init__(self) -> None:
+        if self.force_sign not in (-1, 1):
+            raise RobotError(f"force_sign is {self.force_sign!r}; give -1 or 1")
+        for name in ("recovery_s", "silence_s"):
+            if not 0.0 <= getattr(self, name) <= 60.0:
+                raise RobotError(f"{name} is {getattr(self, name)!r}; give 0 to 60 seconds")
 
 
 @dataclass(frozen=True)

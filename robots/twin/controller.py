@@ -63,6 +63,7 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         """lower and upper, N and Nm: contact is reported above the first, motion ends above the second"""
         self.torque_limits = np.full((2, 7), 60.0)
         self.external = NOTHING
+        """as it is reported"""
         self._gains = arm.kp.copy(), arm.kv.copy()
         self._recovery: tuple[Any, int] | None = None
         self._silent = 0
@@ -78,7 +79,8 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
 
     def watch(self, external: External) -> None:
         """After each step of the physics: compare with the thresholds, notice silence, go on with a recovery."""
-        self.external = external
+        sign = self.config.force_sign
+        self.external = external if external is NOTHING else External(sign * external.wrench, sign * external.torques)
         self._ticks += 1
         if self.current_motion_id and external is not NOTHING:
             beyond = np.abs(external.wrench) > self.force_limits[1]

@@ -136,7 +136,7 @@ class Twin:
             "mode": controller.mode.name,
             "errors": [Error(bit).name.lower() for bit in sorted(controller.errors)],
             "connected": controller.udp_connected,
-            "wrench": controller.external.wrench.tolist(),
+            "wrench": self.forces.estimate.wrench.tolist(),
             "finger_n": self.forces.finger_n,
         }
 

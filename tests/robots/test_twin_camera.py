@@ -39,9 +39,9 @@ def test_pictures_come_at_the_asked_rate_and_the_controller_keeps_its_own(twin, 
     assert picture.color.shape == (480, 640, 3)
     assert picture.depth.shape == (480, 640)
     assert (picture.color.dtype, picture.depth.dtype) == (np.uint8, np.uint16)
-    assert 10 < rate < 33
-    assert np.median(ages) < 0.1
-    assert twin.status()["rate_hz"] > 800
+    assert 8 < rate < 33
+    assert np.median(ages) < 0.2
+    assert twin.status()["rate_hz"] > 250
 
 
 def test_depth_is_that_of_the_table_where_there_is_nothing_but_the_table(camera):

@@ -12,6 +12,7 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 import pytest
 
+from failurebench.franka.definition import FINGER_LENGTH_M, FINGER_RADIUS_M
 from robots.twin.configuration import ControllerConfig
 
 franky = pytest.importorskip("franky", reason="the client is franky-control (extra 'robot')")
@@ -242,15 +243,21 @@ def test_a_robot_of_another_type_says_so_in_its_model(twin, start_twin, client):
     process.close()
 
 
-def test_the_estimate_of_forces_reaches_every_field(twin, client):
-    twin.push("finger", (3.0, -4.0, 2.0), 0.8)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_estimate_of_forces_reaches_every_field(start_twin, sign):
+    twin = start_twin(controller=ControllerConfig(force_sign=sign))
+    client = connected(twin)
+    push = np.array([3.0, -4.0, 2.0])
+    twin.push("finger", tuple(push), 0.8)
     time.sleep(0.5)
     state = client.state
-    np.testing.assert_allclose(state.O_F_ext_hat_K[:3], [3.0, -4.0, 2.0], atol=0.2)
+    np.testing.assert_allclose(state.O_F_ext_hat_K[:3], sign * push, atol=0.2)
+    np.testing.assert_allclose(twin.status()["wrench"][:3], push, atol=0.2)
     turn = state.O_T_EE.matrix[:3, :3]
-    np.testing.assert_allclose(state.K_F_ext_hat_K[:3], turn.T @ np.array([3.0, -4.0, 2.0]), atol=0.2)
-    # pressed at the finger's centre of mass, above the tip: the moment about the tip is r x F
-    height = 0.18 / 2
-    np.testing.assert_allclose(state.O_F_ext_hat_K[3:], np.cross([0, 0, height], [3.0, -4.0, 2.0]), atol=0.05)
+    np.testing.assert_allclose(state.K_F_ext_hat_K[:3], sign * turn.T @ push, atol=0.2)
+    # pressed at the capsule's middle, above the tip: the moment about the tip is r x F
+    middle = FINGER_LENGTH_M - (FINGER_LENGTH_M - FINGER_RADIUS_M) / 2
+    np.testing.assert_allclose(state.O_F_ext_hat_K[3:], sign * np.cross([0, 0, middle], push), atol=0.05)
     jacobian = np.reshape(client.model.zero_jacobian(franky.Frame.EndEffector, state), (6, 7))
     np.testing.assert_allclose(state.tau_ext_hat_filtered, jacobian.T @ np.array(state.O_F_ext_hat_K), atol=0.1)
+    twin.close()

@@ -109,6 +109,8 @@ def test_a_configuration_survives_its_way_into_the_process():
         (lambda: task_named("FrankaJuggling"), "no twin for the task 'FrankaJuggling'; there is one for FrankaFragile"),
         (lambda: task_named("FrankaBoundedSoccer", lane_half_m=9.0), "lane_half_m is 9.0; give metres, 0.05 to 0.15"),
         (lambda: TwinConfig(TASKS[0], host="192.168.0.2"), "'192.168.0.2'; it serves loopback only"),
+        (lambda: ControllerConfig(force_sign=0), "force_sign is 0; give -1 or 1"),
+        (lambda: ControllerConfig(recovery_s=float("nan")), "recovery_s is nan; give 0 to 60 seconds"),
         (lambda: TwinConfig(TASKS[0], base_height_m=1.0), "base_height_m is 1.0; give 0 to 0.3 metres"),
         (lambda: SideChannel("127.9.9.9", answer_s=0.05).scene(), "no twin answers at 127.9.9.9"),
     ],
