@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 if __name__ == "__main__":
-    os.environ["FR3_MJCF"] = str(Path(sys.prefix) / "fr3.xml")
+    os.environ.setdefault("FR3_MJCF", str(Path(sys.prefix) / "fr3.xml"))
     from franka_sim.franka_sim_server import FrankaSimServer
 
     logging.disable(logging.INFO)
