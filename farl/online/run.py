@@ -212,8 +212,12 @@ class Session:
         if sum(one.risk.numel() for one in self.pieces) >= self.config.num_envs * self.config.rollout_steps:
             rollout, self.pieces = Rollout.joined(self.pieces, dim=0), []
             self.handed_over += 1
-            done = min(self.actor.steps / self.config.steps, 1.0)
-            self.learner.submit(Handover(self.handed_over, rollout, done, self._figures(rollout)))
+            self.learner.submit(Handover(self.handed_over, rollout, self.share_done, self._figures(rollout)))
+
+    @property
+    def share_done(self) -> float:
+        """Of the budget: learning rates fall with it."""
+        return min(self.actor.steps / self.config.steps, 1.0)
 
     def take_updates(self, drain: bool = False) -> None:
         """Act with the newest version; waits for one where the schedule says so, with ``drain`` for the last."""

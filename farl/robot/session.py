@@ -77,12 +77,12 @@ class RobotSession(Session):
 
     def play(self) -> bool:
         """Episodes until the budget is used up, or the operator has had enough; whether it is used up."""
+        self.save()
         try:
             self._slow_episode()
             while not self.done and not self.arm.env.quitting:
                 self.arm.prepare()
-                self.take_updates()   # what was learned while people put things back
-                self.save()
+                self._learned_meanwhile()
                 self.hand_over(self._episode_of_arm())
                 self.take_updates()
                 self.save()
@@ -93,6 +93,18 @@ class RobotSession(Session):
         self.save()
         self.arm.env.say(words.STOPPED, why)
         return self.done
+
+    def _learned_meanwhile(self) -> None:
+        """Take what was learned while people put things back; the version that acts is on disk before it does."""
+        before = self.actor.policy_version
+        self.take_updates()
+        if self.actor.policy_version != before:
+            self.save()
+
+    @property
+    def share_done(self) -> float:
+        """Of the episodes: how long they are, and how many are lost, is not what a session is planned by."""
+        return min(self.actor.ledger.episodes / self.robot.episodes, 1.0)
 
     def _episode_of_arm(self) -> Rollout:
         self.arm.env.policy_version = self.actor.policy_version
