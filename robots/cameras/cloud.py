@@ -29,7 +29,7 @@ class CloudConfig:
     points: int = 1024
     """exactly as many come out; fewer that are seen are repeated"""
 
-    stride: int = 1
+    stride: int = 2
     """every so many rows and columns of the picture are looked at"""
 
     seed: int = 0

@@ -6,6 +6,8 @@ Its sides are long, and white paper lies along all of them. (Measured against wh
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,9 @@ from robots.rigid import Array
 PROFILES = 16
 """across every side"""
 
-STEP_PX = 0.25
+SAMPLES = 25
+"""along every profile"""
+
 ENDS = 0.12
 """share of a side that is left out at each end, where the neighbouring side blurs in"""
 
@@ -26,6 +30,17 @@ STRAYED = 2.5
 """profiles whose edge is this many typical distances off the line are not on it: something covers them"""
 
 FEWEST = 5
+FAINTEST = 8.0
+"""grey levels from black to white below which there is no edge"""
+
+
+class _Lines(NamedTuple):
+    """The four sides."""
+
+    points: Array
+    """``[4, 2]``, one on each"""
+    along: Array
+    """``[4, 2]``, their directions"""
 
 
 def refined(gray: NDArray[np.uint8], corners: Array, modules: int) -> Array:
@@ -37,62 +52,71 @@ def refined(gray: NDArray[np.uint8], corners: Array, modules: int) -> Array:
         modules: little squares along a side of the marker.
     """
     found = corners
+    sides = np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1)
     for _ in range(ROUNDS):
-        lines = [_side(gray, found[k], found[(k + 1) % 4], found.mean(axis=0), modules) for k in range(4)]
-        if any(line is None for line in lines):
+        lines = _lines(gray, found, modules)
+        if lines is None:
             return corners
-        met = np.array([_meeting(lines[k - 1], lines[k]) for k in range(4)])
-        reach = _side_px(corners) / modules + 1.0
-        if not np.isfinite(met).all() or np.abs(met - corners).max() > reach:
+        met = _meetings(lines)
+        if not np.abs(met - corners).max() <= sides.mean() / modules + 1.0:  # also where they are no numbers
             return corners
         found = met
     return found
 
 
-def _side(gray: NDArray[np.uint8], start: Array, end: Array, middle: Array, modules: int) -> Array | None:
-    """The line through one side as (normal, distance), ``normal @ point == distance``; None where no edge is."""
-    along = end - start
-    length = float(np.linalg.norm(along))
-    if length < modules:
+def _lines(gray: NDArray[np.uint8], corners: Array, modules: int) -> _Lines | None:
+    """Straight lines through the edges near the square's sides; None where there is no edge."""
+    span = np.roll(corners, -1, axis=0) - corners
+    length = np.linalg.norm(span, axis=1)
+    if length.min() < modules:
         return None
-    normal = np.array([along[1], -along[0]]) / length
-    deep = 2.0 * float(normal @ ((start + end) / 2 - middle))
-    if deep < 0:
-        normal, deep = -normal, -deep
-    reach = max(MODULES_ACROSS * deep / modules, 1.0)
-    depth = np.arange(-reach, reach + STEP_PX / 2, STEP_PX)
-    on_side = start + np.linspace(ENDS, 1.0 - ENDS, PROFILES)[:, None] * along
-    values = _sampled(gray, on_side[:, None] + depth[None, :, None] * normal)
-    rise = np.clip(np.diff(values, axis=1), 0.0, None)  # dark inside, white outside
-    total = rise.sum(axis=1)
-    clear = total > 0.5 * np.median(total)
-    if clear.sum() < FEWEST or np.median(total) < 8.0:
+    along = span / length[:, None]
+    out = np.stack([along[:, 1], -along[:, 0]], axis=1)
+    deep = 2.0 * np.einsum("kj,kj->k", out, corners + span / 2 - corners.mean(axis=0))
+    out, deep = out * np.sign(deep)[:, None], np.abs(deep)
+    reach = np.maximum(MODULES_ACROSS * deep / modules, 1.0)
+    across = np.linspace(-1.0, 1.0, SAMPLES) * reach[:, None]
+    down = np.linspace(ENDS, 1.0 - ENDS, PROFILES) * length[:, None]
+    places = corners[:, None] + down[:, :, None] * along[:, None]
+    values = _sampled(gray, places[:, :, None] + across[:, None, :, None] * out[:, None, None])
+    rise = np.clip(np.diff(values, axis=2), 0.0, None)  # dark inside, white outside
+    total = rise.sum(axis=2)
+    typical = np.median(total, axis=1)
+    weights = (total > 0.5 * typical[:, None]).astype(np.float64)
+    if typical.min() < FAINTEST or weights.sum(axis=1).min() < FEWEST:
         return None
-    offset = (rise @ ((depth[:-1] + depth[1:]) / 2))[clear] / total[clear]
-    return _line(on_side[clear] + offset[:, None] * normal)
+    offsets = np.einsum("kps,ks->kp", rise, (across[:, 1:] + across[:, :-1]) / 2) / np.maximum(total, 1e-9)
+    middle, height, slope = _fitted(down, offsets, weights)
+    points = corners + middle[:, None] * along + height[:, None] * out
+    return _Lines(points, along + slope[:, None] * out)
 
 
-def _line(points: Array) -> Array:
-    """Total least squares, once more without the points that are off it."""
-    for _ in range(2):
-        middle = points.mean(axis=0)
-        normal = np.linalg.svd(points - middle)[2][1]
-        off = np.abs((points - middle) @ normal)
-        kept = off <= max(STRAYED * float(np.median(off)), 0.05)
-        if kept.all() or kept.sum() < FEWEST:
+def _fitted(down: Array, offsets: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Least squares of the offsets along each side, once more without what is off the line: its middle, height there, slope."""
+    for last in (False, True):
+        total = weights.sum(axis=1)
+        middle, height = (weights * down).sum(axis=1) / total, (weights * offsets).sum(axis=1) / total
+        aside = down - middle[:, None]
+        slope = (weights * aside * offsets).sum(axis=1) / np.maximum((weights * aside**2).sum(axis=1), 1e-9)
+        off = np.abs(offsets - height[:, None] - slope[:, None] * aside)
+        kept = weights * (off <= np.maximum(STRAYED * np.median(off, axis=1), 0.05)[:, None])
+        if last or kept.sum(axis=1).min() < FEWEST:
             break
-        points = points[kept]
-    return np.array([*normal, normal @ middle])
+        weights = kept
+    return middle, height, slope
 
 
-def _meeting(one: Array | None, other: Array | None) -> Array:
-    assert one is not None
-    assert other is not None
-    both = np.stack([one[:2], other[:2]])
-    if abs(np.linalg.det(both)) < 1e-3:
-        return np.full(2, np.nan)
-    where: Array = np.linalg.solve(both, [one[2], other[2]])
-    return where
+def _meetings(lines: _Lines) -> Array:
+    """Where each side meets the one before: ``[4, 2]``; not a number where they are parallel."""
+    before, way = np.roll(lines.points, 1, axis=0), np.roll(lines.along, 1, axis=0)
+    turn = _cross(way, lines.along)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = _cross(lines.points - before, lines.along) / np.where(np.abs(turn) < 1e-3, np.nan, turn)
+    return np.asarray(before + share[:, None] * way)
+
+
+def _cross(one: Array, other: Array) -> Array:
+    return np.asarray(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0])
 
 
 def _sampled(gray: NDArray[np.uint8], places: Array) -> Array:
@@ -101,11 +125,8 @@ def _sampled(gray: NDArray[np.uint8], places: Array) -> Array:
     x, y = np.clip(places[..., 0], 0, width - 1.001), np.clip(places[..., 1], 0, height - 1.001)
     column, row = x.astype(int), y.astype(int)
     across, down = x - column, y - row
-    above = gray[row, column] * (1 - across) + gray[row, column + 1] * across
-    below = gray[row + 1, column] * (1 - across) + gray[row + 1, column + 1] * across
+    flat, first = gray.ravel(), row * width + column
+    above = flat[first] * (1 - across) + flat[first + 1] * across
+    below = flat[first + width] * (1 - across) + flat[first + width + 1] * across
     blended: Array = above * (1 - down) + below * down
     return blended
-
-
-def _side_px(corners: Array) -> float:
-    return float(np.linalg.norm(corners - np.roll(corners, 1, axis=0), axis=1).mean())

@@ -56,15 +56,17 @@ def stand(
     camera_from_table = table_from_camera.inverse()
     left = list(seen)
     while 2 * len(left) > len(seen):
-        starts = [start for marker, detected in left for start in _starts(marker, detected, table_from_camera, intrinsics)]
-        fits = [_fitted(start, left, camera_from_table, intrinsics) for start in starts]
+        fits = []
+        for marker, detected in left:
+            for start in _starts(marker, detected, table_from_camera, intrinsics):
+                pose, errors = _fitted(start, left, camera_from_table, intrinsics)
+                error = float(np.sqrt(np.square(errors).sum(axis=1).mean()))
+                if error <= worst_px:
+                    return Fit(pose, error, tuple(one.id for one, _ in left))
+                fits.append((error, np.square(errors).reshape(len(left), -1).sum(axis=1)))
         if not fits:
             return None
-        pose, errors = min(fits, key=lambda fit: float(np.square(fit[1]).sum()))
-        error = float(np.sqrt(np.square(errors).sum(axis=1).mean()))
-        if error <= worst_px:
-            return Fit(pose, error, tuple(marker.id for marker, _ in left))
-        each = np.square(errors).reshape(len(left), -1).sum(axis=1)
+        each = min(fits, key=lambda fit: fit[0])[1]
         del left[int(np.argmax(each))]
     return None
 

@@ -42,7 +42,7 @@ def test_points_are_those_of_librealsense():
 def test_a_cloud_has_its_number_of_points_all_of_them_in_the_box_and_in_the_tables_frame():
     above = Rigid(rotation((np.pi, 0.0, 0.0)), np.array([0.5, 0.0, 1.0]))  # looks straight down from a metre
     seen = frame(np.full((60, 80), 950))  # a board 5 cm over the table
-    config = CloudConfig(box_m=((0.4, 0.6), (-0.1, 0.1), (0.01, 0.2)), voxel_m=0.0, points=300)
+    config = CloudConfig(box_m=((0.4, 0.6), (-0.1, 0.1), (0.01, 0.2)), voxel_m=0.0, points=300, stride=1)
     made = cloud(seen, above, config)
     assert made.points.shape == (300, 3)
     assert made.points.dtype == np.float32
@@ -66,7 +66,7 @@ def test_the_same_frame_gives_the_same_cloud_and_another_seed_another():
 def test_few_points_are_all_kept_and_repeated_and_none_are_zeros():
     depth = np.zeros((60, 80))
     depth[10, 10:15] = 500
-    config = CloudConfig(box_m=((-2, 2), (-2, 2), (0, 2)), voxel_m=0.0, points=32)
+    config = CloudConfig(box_m=((-2, 2), (-2, 2), (0, 2)), voxel_m=0.0, points=32, stride=1)
     made = cloud(frame(depth), identity(), config)
     assert made.seen == 5
     assert len(np.unique(made.points, axis=0)) == 5
