@@ -20,7 +20,7 @@ def require_known_version() -> None:
         found = importlib.metadata.version("franky-sim")
     except importlib.metadata.PackageNotFoundError as error:
         raise RobotError(
-            "the wire twin needs franky-sim, which is not installed: pip install 'failure-aware-rl[robot]'"
+            "the wire twin needs franky-sim, which is not installed: pip install 'failure-aware-rl[robot-twin]'"
         ) from error
     if found != KNOWN_VERSION:
         raise RobotError(

@@ -20,7 +20,7 @@ DOWN = [1.0, 0.0, 0.0, 0.0]
 @pytest.fixture(scope="module")
 def start_twin() -> Iterator[Callable[..., Any]]:
     """Starts wire twins; the arguments are those of ``TwinProcess``. All of them end with the module."""
-    pytest.importorskip("franky_sim", reason="the wire twin needs franky-sim (extra 'robot')")
+    pytest.importorskip("franky_sim", reason="the wire twin needs franky-sim (extra 'robot-twin')")
     from robots.twin.process import TwinProcess
 
     started: list[TwinProcess] = []
