@@ -151,7 +151,7 @@ def _in_episode(phase: Phase) -> Banner:
             "the operator's device is unplugged: plug it in again" if phase.unplugged else "it may go on at any moment"
         )
         return Banner("HOLDING", Light.MOVES, f"the arm holds still, but the episode runs: {why}")
-    does = "the policy moves the arm" if phase.name == "episode" else "an episode begins"
+    does = "the arm moves" if phase.name == "episode" else "an episode begins"
     return Banner("RUNNING", Light.MOVES, f"{does}: {HANDS_OFF}")
 
 

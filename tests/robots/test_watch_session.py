@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import socket
 import subprocess
 import sys
@@ -416,3 +417,11 @@ def test_of_a_process_elsewhere_nothing_is_claimed(tmp_path: Path) -> None:
     assert gone(tmp_path) == "running"
     assert gone(tmp_path, tmp_path / "no-such-list") == ""
     assert gone(tmp_path / "nothing") == ""
+
+
+def test_the_guide_explains_every_word() -> None:
+    root = Path(__file__).parents[2]
+    said = set(re.findall(r'Banner\("([A-Z ]+)"', (root / "robots/watch/banner.py").read_text()))
+    explained = set(re.findall(r"^\| ([A-Z ]+) \|", (root / "docs/robots/watch.md").read_text(), re.MULTILINE))
+    assert said == explained
+    assert len(said) > 10
