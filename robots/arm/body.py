@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from robots.arm.config import ArmConfig
 from robots.arm.connection import FRAME_M, Connection, Reading, connect, load_franky
+from robots.arm.contact import Contact, Felt
 from robots.arm.interface import ArmStatus
 from robots.arm.states import ABLE, STOPPED_BY_PERSON, Happening, after, happened
 from robots.arm.tracking import Tracker, make_tracker
@@ -25,9 +26,6 @@ BEAT_S = 0.01
 
 DEAD_S = 1.0
 """without a new state until the controller counts as lost; the library notices as late, and not in every case"""
-
-REMEMBERED = 30
-"""beats that are looked back on for a contact"""
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.25, 5.0
 """pauses between attempts to reach a controller that fell silent; doubled each time"""
@@ -42,14 +40,6 @@ class Change(NamedTuple):
     reason: str
 
 
-class Contact(NamedTuple):
-    """What was felt when a force stopped the arm."""
-
-    force: Vec3
-    lead: Vec3
-    """from the finger to its reference"""
-
-
 class Body:
     """Connection, motion and state. It follows permits only; who may ask for one is not decided here."""
 
@@ -61,7 +51,7 @@ class Body:
         self.raised = 1.0
         """factor on reaction and reflex thresholds"""
         self._newest: Reading | None = None
-        self._felt: deque[tuple[Reading, Vec3]] = deque(maxlen=REMEMBERED)
+        self._felt = Felt()
         self._connection: Connection | None = None
         self._tracker: Tracker | None = None
         self._stopping, self._prepared, self._orders = False, False, 0
@@ -165,6 +155,10 @@ class Body:
         connection.set_thresholds(factor * self.limits.reflex_force_n, factor * self.limits.reflex_torque_nm)
         self.raised = factor
 
+    def distrust_settings(self) -> None:
+        """Nobody knows what the thresholds are: they are set again before the next motion."""
+        self._prepared, self.raised = False, 1.0
+
     def clear_errors(self) -> None:
         """Ask for the controller's recovery; ConnectionError where nobody answers."""
         self._attached().clear_errors()
@@ -198,7 +192,7 @@ class Body:
     def _attach(self, connection: Connection) -> None:
         self._connection, self._tracker, self._stopping, self.raised = connection, None, False, 1.0
         self._errors = ()
-        self._felt.clear()
+        self._felt.forget()
         try:
             self._prepared = self._prepare(connection)
             if self._prepared:
@@ -236,20 +230,12 @@ class Body:
         if status is self.status:
             return
         if status in (ArmStatus.REACTION_STOP, ArmStatus.REFLEX):
-            self.contact = self._strongest()
+            self.contact = self._felt.strongest()
         if status not in (ArmStatus.RUNNING, ArmStatus.HOLD):
             self._tracker, self._stopping = None, False
         self.status = status
         self.changes.append(Change(time.monotonic(), status, reason))
         self._changed.notify_all()
-
-    def _strongest(self) -> Contact | None:
-        """The moment of the greatest force, a short while back."""
-        if not self._felt:
-            return None
-        reading, reference = max(self._felt, key=lambda felt: sum(part**2 for part in felt[0].force))
-        x, y, z = (r - t for r, t in zip(reference, reading.tip, strict=True))
-        return Contact(reading.force, (x, y, z))
 
     def _beat_on(self) -> None:
         while not self._ended.wait(BEAT_S):
@@ -313,7 +299,7 @@ class Body:
         if self._newest is not None and reading.clock_s == self._newest.clock_s:
             reading = reading._replace(time=self._newest.time)  # the same state again: it is getting old
         self._newest = reading
-        self._felt.append((reading, self.reference))
+        self._felt.keep(reading.force, reading.tip, self.reference)
 
     def _reconnect(self) -> None:
         """Build the connection anew, with growing pauses, until it works or the arm is closed."""

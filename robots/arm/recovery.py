@@ -1,20 +1,14 @@
-"""Backing off from what stopped the arm: which way, how often, and in which order. Never without a limit on how often."""
+"""Backing off from what stopped the arm: how often, and in which order. Never without a limit on how often."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
-from robots.arm.body import Body, Contact
+from robots.arm.body import Body
 from robots.arm.config import RecoveryConfig
+from robots.arm.contact import away
 from robots.limits import Vec3
-
-FELT_N = 3.0
-"""a smaller force says nothing about where the contact is"""
-
-LED_M = 0.001
-"""a shorter lead says nothing about which way the hand was pressed"""
 
 
 class Budget:
@@ -33,31 +27,6 @@ class Budget:
             return False
         self.episode, self.session = self.episode + 1, self.session + 1
         return True
-
-
-def away(contact: Contact | None) -> Vec3 | None:
-    """Unit vector along which to leave a contact: across the table, or straight up; never down. None where none was felt.
-
-    The force gives the axis. Its sign is not trusted, since controllers differ in whether they report what acts on the hand
-    or what the hand exerts: a reference that is ahead of the finger on one side was pressing to that side.
-    """
-    if contact is None:
-        return None
-    force, lead = contact
-    size, led = math.hypot(*force), math.hypot(*lead)
-    if size >= FELT_N:
-        x, y, z = (part / size for part in force)
-        pressed = x * lead[0] + y * lead[1] + z * lead[2]
-        if pressed > LED_M:
-            x, y, z = -x, -y, -z
-    elif led > LED_M:
-        x, y, z = (-part / led for part in lead)
-    else:
-        return None
-    flat = math.hypot(x, y)
-    if abs(z) > flat:
-        return 0.0, 0.0, 1.0
-    return x / flat, y / flat, 0.0
 
 
 def back_off(body: Body, config: RecoveryConfig, drive: Callable[[Vec3, float], bool]) -> bool:
@@ -83,6 +52,7 @@ def back_off(body: Body, config: RecoveryConfig, drive: Callable[[Vec3, float], 
         body.set_raised(1.0)
         return freed and resting and body.able
     except Exception:  # the controller refused or fell silent in the middle of it: a person has to look
+        body.distrust_settings()
         return False
 
 
