@@ -135,6 +135,13 @@ def test_every_clip_is_named(action, stance, limits, name):
     assert admitted(action, limits, **stance).clipped == (name,)
 
 
+def test_a_shorter_lead_than_the_tasks_holds_in_all_three_directions():
+    held_back = {"reference": (0.49, 0.0, 0.05), "tip": (0.47, 0.0, 0.05)}
+    permit = admitted((1.0, 1.0), Limits(lead_m=0.025, error_clip_m=0.02), **held_back)
+    assert math.dist(permit.reference, held_back["tip"]) == pytest.approx(0.025)
+    assert permit.clipped == ("lead",)
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_above_the_soft_force_nothing_presses_harder_whatever_sign_a_controller_gives_forces(sign):
     tip, reference = (0.50, 0.0, 0.02), (0.515, 0.0, 0.02)
