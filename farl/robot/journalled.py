@@ -61,6 +61,8 @@ class JournalledEnv(VectorEnv[Any, Any, Any]):
         self.single_observation_space, self.single_action_space = env.observation_space, env.action_space
         self.kept = 0
         """steps of the session so far, all of them in the journal"""
+        self.sources: list[Source] = []
+        """who acted, step by step of the episode that runs or ran last"""
         self._seed = 0
         self._obs = np.zeros((1, *(env.observation_space.shape or ())), np.float32)
         self._all: list[StepRecord] = []
@@ -139,7 +141,7 @@ class JournalledEnv(VectorEnv[Any, Any, Any]):
 
     def begin(self) -> NDArray[np.float32]:
         """The first observation of the episode that was prepared."""
-        self._step = 0
+        self._step, self.sources = 0, []
         self._playing = self._waiting.popleft() if self._waiting else None
         first = self.env.look_again() if self._playing is None else np.array(self._playing.records[0].obs, np.float32)
         self._obs = first[None]
@@ -162,6 +164,7 @@ class JournalledEnv(VectorEnv[Any, Any, Any]):
         source: Source,
     ) -> None:
         """Hand in the decision behind the next step; what is played back needs none."""
+        self.sources.append(source)
         if self._playing is None:
             self.env.permit(self.env.decided(executed, proposed, recovery, risk, threshold, source))
 

@@ -24,6 +24,7 @@ from farl.robot.digest import digest
 from farl.robot.journalled import JournalledEnv
 from robots.env import FrankaTaskEnv
 from robots.session import words
+from robots.session.acting import acting
 from robots.session.journal import Journal, read_events
 from robots.session.resetting import SessionEnded
 
@@ -145,7 +146,7 @@ class RobotSession(Session):
         router.load_state_dict(before)
 
     def _episode(self, record: EpisodeRecord, line: dict[str, Any]) -> None:
-        super()._episode(record, {**line, "number": self.arm.number})
+        super()._episode(record, {**line, "number": self.arm.number, **acting(self.arm.sources)._asdict()})
 
     # ------------------------------------------------------------ kept and proven
 

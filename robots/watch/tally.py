@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from robots.session import words
+from robots.session.acting import acting
 from robots.session.labels import judge
 from robots.session.record import EventRecord, StepRecord
 
@@ -42,23 +43,14 @@ class OpenEpisode:
     reached: bool = False
     over: bool = False
     """its last step was the last one of an episode that counts"""
-    recoveries: int = 0
-    recovery_steps: int = 0
-    takeovers: int = 0
-    human_steps: int = 0
-    _source: str = ""
+    sources: list[str] = field(default_factory=list)
 
     def take(self, record: StepRecord) -> None:
         """One more step."""
         self.automatic.append(record.failure_type or "failure" if record.failure else "")
         self.reached = record.success
         self.over = (record.terminated or record.truncated) and not record.fault
-        began = record.source != self._source
-        self._source = record.source
-        self.recovery_steps += record.source == "recovery"
-        self.recoveries += began and record.source == "recovery"
-        self.human_steps += record.source == "human"
-        self.takeovers += began and record.source == "human"
+        self.sources.append(record.source)
 
     def totals(self, back_steps: int) -> Totals:
         """As labels stand now; ``episodes`` is 0, because it is not over."""
@@ -69,10 +61,7 @@ class OpenEpisode:
             successes=int(verdict.success),
             failures=int(verdict.failed),
             violating_steps=verdict.cost,
-            recoveries=self.recoveries,
-            recovery_steps=self.recovery_steps,
-            takeovers=self.takeovers,
-            human_steps=self.human_steps,
+            **acting(self.sources)._asdict(),
         )
 
 

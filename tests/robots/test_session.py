@@ -213,6 +213,20 @@ def test_people_count_as_recovery_does_and_are_told_apart(tmp_path):
     assert rollout.executed[:, 0].unique(dim=0).tolist() == [[0.25, -0.5]]
     assert not (rollout.proposed == rollout.executed).all(-1).any()
     assert {one.source for one in read_steps(tmp_path / "run/session").records} == {"human"}
+    (line,) = lines(tmp_path, "episodes")
+    assert (line["takeovers"], line["human_steps"], line["recoveries"], line["recovery_steps"]) == (1, STEPS, 0, 0)
+
+
+def test_who_acted_is_counted_as_the_journal_has_it_also_where_it_is_played_back(tmp_path):
+    with pytest.raises(Killed):
+        play(config(tmp_path), kill_after=STEPS + 5)
+    play(config(tmp_path))
+    records = read_steps(tmp_path / "run/session").records
+    for line in lines(tmp_path, "episodes"):
+        sources = [one.source for one in records if one.episode == line["number"]]
+        assert line["recovery_steps"] == sources.count("recovery") == line["gated_steps"]
+        assert line["recoveries"] == len(line["bursts"])
+    assert sum(line["recoveries"] for line in lines(tmp_path, "episodes")) > 0
 
 
 def test_a_takeover_is_played_back_too(tmp_path):
