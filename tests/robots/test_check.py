@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -321,6 +322,18 @@ def test_an_eyes_file_says_all_that_can_be_said(tmp_path):
     assert config.perception.marked[0].markers[1].facing == "back"
     assert config.perception.tracker.window_s == 0.2
     assert read(EyesConfig, _written(tmp_path, "perception: null")).perception is None
+
+
+def test_the_documented_eyes_files_can_be_read(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "robots" / "cameras.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    configs = [read(EyesConfig, _written(tmp_path, block)) for block in blocks]
+    assert [config.perception.names() for config in configs if config.perception] == [["object", "hazard"], ["object"]]
+    assert configs[0].perception.marked[0].markers == (
+        usual(TASK).marked[0].markers[0],
+        usual(TASK).marked[0].markers[2],
+    )
+    assert configs[1].perception.balls == usual(FrankaBoundedSoccer()).balls
 
 
 def _written(folder: Path, text: str) -> Path:
