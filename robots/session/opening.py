@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from failurebench.franka.definition import FrankaTask
+from failurebench.franka.definition import FrankaTask, Range
 from robots.arm.franky_arm import FrankyArm
 from robots.config import RobotConfig
 from robots.errors import RobotError
@@ -36,7 +36,7 @@ def station_of(config: RobotConfig, task: FrankaTask) -> Station:
         )
     sight = open_eyes(Path(config.eyes), task, robot_name(config.arm))
     arm = FrankyArm(config.arm, task, config.bounds, _ages(sight.estimator))
-    return Station(arm, sight.estimator, open_operator(config.operator), {CAMERA: sight.camera})
+    return Station(arm, sight.estimator, open_operator(config.operator), {CAMERA: sight.camera}, box=_box(config))
 
 
 def _twin(config: RobotConfig, task: FrankaTask) -> Station:
@@ -53,10 +53,14 @@ def _twin(config: RobotConfig, task: FrankaTask) -> Station:
             cameras, estimator = {CAMERA: sight.camera}, sight.estimator
         eyes: Estimator = estimator or TwinEstimator(twin.host)
         arm = FrankyArm(dataclasses.replace(config.arm, host=twin.host), task, config.bounds, _ages(eyes))
-        return Station(arm, eyes, open_operator(config.operator), cameras, stage=twin, others=(twin,))
+        return Station(arm, eyes, open_operator(config.operator), cameras, twin, _box(config), (twin,))
     except BaseException:
         twin.close()
         raise
+
+
+def _box(config: RobotConfig) -> tuple[Range, Range]:
+    return config.bounds.x_m, config.bounds.y_m
 
 
 def _ages(estimator: Estimator) -> dict[str, Callable[[], float]]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from failurebench.franka.definition import FINGER_HEIGHT_M, FINGER_RADIUS_M, FrankaTask
+from failurebench.franka.definition import FINGER_HEIGHT_M, FINGER_RADIUS_M, FrankaTask, Range
 from failurebench.franka.geometry import Vec2
 from failurebench.franka.scene import Layout
 from robots.arm.interface import ArmStatus
@@ -147,18 +147,20 @@ class Resetting:
         tip, (x, y), high = self.station.arm.state().tip, self.task.hand_start, self.config.lift_m
         if math.dist(tip, (x, y, FINGER_HEIGHT_M)) < 0.01:
             return ""
+        above = _inside((tip[0], tip[1]), self.station.box or self.task.workspace)   # it may have been pressed out a little
         return (
-            self._moved((tip[0], tip[1]), high)
+            self._moved(above, high)
             or self._moved((x, y), high)
             or self._in_the_way()   # looked for from here: the hand hides no more of the table
             or self._moved((x, y), FINGER_HEIGHT_M)
         )
 
     def _moved(self, target: Vec2, height: float) -> str:
-        """Empty where the finger got there."""
-        if self.station.arm.move_to(target, self.config.speed_mps, height):
-            return ""
-        self.able()
+        """Empty where the finger got there, at the second attempt at the latest: a computer that was busy is no obstacle."""
+        for _ in range(2):
+            if self.station.arm.move_to(target, self.config.speed_mps, height):
+                return ""
+            self.able()
         return f"the finger did not arrive at ({target[0]:.2f}, {target[1]:.2f}, {height:.2f}) m: look what holds it"
 
     def _in_the_way(self) -> str:
@@ -222,6 +224,11 @@ class Resetting:
     def _pause(self, seconds: float) -> None:
         self._listen()
         self.clock.sleep(seconds)
+
+
+def _inside(at: Vec2, box: tuple[Range, Range]) -> Vec2:
+    (x_low, x_high), (y_low, y_high) = box
+    return min(max(at[0], x_low), x_high), min(max(at[1], y_low), y_high)
 
 
 def with_hazard(layout: Layout, estimate: Estimate) -> Layout:

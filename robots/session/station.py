@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from failurebench.franka.definition import Range
 from failurebench.franka.scene import Layout
 from robots.arm.interface import Arm
 from robots.cameras.interface import FrameSource
@@ -40,6 +41,8 @@ class Station:
     """pictures for the journal, by name; started and closed by the estimator that looks through them"""
     stage: Stage | None = None
     """None on a real table"""
+    box: tuple[Range, Range] | None = None
+    """x and y that the finger may be brought to; None for the task's workspace"""
     others: tuple[Closable, ...] = ()
     _opened: bool = False
 
