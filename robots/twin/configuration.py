@@ -64,6 +64,8 @@ class TwinConfig:
     controller: ControllerConfig = field(default_factory=ControllerConfig)
 
     def __post_init__(self) -> None:
+        if TASKS.get(self.task.name) is not type(self.task):
+            raise RobotError(f"no twin for {type(self.task).__name__}; there is one for {', '.join(TASKS)}")
         if self.host and not self.host.startswith("127."):
             raise RobotError(f"the twin's host is {self.host!r}; it serves loopback only, give 127.x.y.z or nothing")
         if not 0.0 <= self.base_height_m <= 0.3:

@@ -165,6 +165,11 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         self._silent, self._came = 0, [True] * RECENT_TICKS
         super().start_motion(*arguments)
 
+    def _setup_udp_connection(self, network_udp_port: int) -> None:
+        """Commands are taken from the client alone; the base class listens to every network."""
+        super()._setup_udp_connection(network_udp_port)
+        self._FrankaServer__udp_socket.connect((self._FrankaServer__client_address, network_udp_port))
+
     def _listen(self) -> None:
         """Abort a motion whose client has fallen silent: a frozen one would push on with its last torque."""
         if not self.current_motion_id:

@@ -18,10 +18,13 @@ from failurebench.franka.scene import Layout, Scene
 from failurebench.franka.sensing import planar_yaw
 from failurebench.franka.soccer import FrankaBoundedSoccer
 from failurebench.franka.turf import beneath, heights
-from robots.twin.world import TIP
+from robots.twin.world import FINGER, TIP
 
 LOOK_TICKS = 20
 """milliseconds from one look at margin and person to the next, the robosuite twin's"""
+
+STRONGEST_N = 500.0
+"""of a push"""
 
 REMEMBERED_S = 10.0
 """how far back a margin can be asked for"""
@@ -49,13 +52,13 @@ class Stage:
     def __init__(self, task: FrankaTask, model: Any, data: Any) -> None:
         self.task, self.model, self.data = task, model, data
         self.force_n = 0.0
-        self._tip, self._hand = model.site(TIP).id, model.body("finger").id
+        self._tip, self._hand = model.site(TIP).id, model.body(FINGER).id
         joint = model.joint(OBJECT)
         self._position, self._speed = int(joint.qposadr[0]), int(joint.dofadr[0])
         mocap = [int(model.body(body).mocapid[0]) for body in range(model.nbody) if model.body(body).name == HAZARD]
         self._hazard = mocap[0] if mocap else None
         self._person: Person | None = None
-        self._pushes: list[tuple[int, int]] = []
+        self._pushes: dict[int, int] = {}
         self._ticks, self._looks = 0, deque[Look](maxlen=round(REMEMBERED_S * 1000 / LOOK_TICKS))
 
     def reset(self, seed: int) -> None:
@@ -73,22 +76,29 @@ class Stage:
         data.qvel[self._speed : self._speed + 6] = 0.0
         self._move_hazard()
         self._looks.clear()
+        self._judge(self.scene())
 
     def tick(self) -> None:
         """Every millisecond, before the physics; the person moves and the margin is looked at every twentieth time."""
-        for body, until in list(self._pushes):
+        for body, until in list(self._pushes.items()):
             if self._ticks >= until:
                 self.data.xfrc_applied[body] = 0.0
-                self._pushes.remove((body, until))
+                del self._pushes[body]
         if self._ticks % LOOK_TICKS == 0:
             self._look()
         self._ticks += 1
 
     def push(self, body: str, force: list[float], seconds: float) -> None:
-        """Press on the ``object`` or the ``finger``, at its centre of mass, with a force in newtons along x, y, z."""
-        number = self.model.body({"object": OBJECT, "finger": "finger"}[body]).id
-        self.data.xfrc_applied[number, :3] = force
-        self._pushes.append((number, self._ticks + round(1000 * seconds)))
+        """Press on the ``object`` or the ``finger``, at its centre of mass, with a force in newtons along x, y, z.
+
+        Whatever pressed on it before no longer does.
+        """
+        x, y, z = (float(part) for part in force)
+        if not all(map(math.isfinite, (x, y, z, seconds))) or math.hypot(x, y, z) > STRONGEST_N or seconds < 0.0:
+            raise ValueError(f"{force} N for {seconds} s; give up to {STRONGEST_N:g} N and a time")
+        number = int(self.model.body({"object": OBJECT, "finger": FINGER}[body]).id)
+        self.data.xfrc_applied[number, :3] = x, y, z
+        self._pushes[number] = self._ticks + round(1000 * seconds)
 
     def scene(self) -> Scene:
         """The truth, now."""
@@ -110,7 +120,7 @@ class Stage:
 
     def nearest(self, since: float) -> Look:
         """The look with the smallest margin since a ``time.monotonic()``; the last one where there is none since."""
-        looks = [look for look in self._looks if look.time >= since] or list(self._looks)[-1:]
+        looks = [look for look in self._looks if look.time >= since] or [self._looks[-1]]
         return min(looks, key=lambda look: look.margin)
 
     def _look(self) -> None:
@@ -118,14 +128,16 @@ class Stage:
         if self._person is not None:
             self._person.step(scene.object, scene.tcp)
             self._move_hazard()
-            scene = scene._replace(obstacle=self._person.position, obstacle_velocity=self._person.velocity)
-        self._looks.append(
-            Look(time.monotonic(), self.task.margin(scene, self.layout), self.task.detail(scene, self.layout))
-        )
+            scene = self.scene()
+        self._judge(scene)
+
+    def _judge(self, scene: Scene) -> None:
+        margin, detail = self.task.margin(scene, self.layout), self.task.detail(scene, self.layout)
+        self._looks.append(Look(time.monotonic(), margin, detail))
 
     def _move_hazard(self) -> None:
         if self._hazard is not None:
-            at: Vec2 | tuple[float, ...] = self.layout.hazard[:2] if self._person is None else self._person.position
+            at = self.layout.hazard[:2] if self._person is None else self._person.position
             self.data.mocap_pos[self._hazard, :2] = at
 
     def _tip_velocity(self) -> Vec2:

@@ -112,3 +112,12 @@ def test_a_thousand_rounds_a_second_with_a_client_in_motion(twin, client):
     assert 250 < status["rate_hz"] < 1100
     median, _, most = status["lateness_ms"]
     assert 0.0 <= median <= most
+
+
+def test_nothing_listens_to_another_computer(twin, client):
+    """On a laboratory's network a robot that anybody can command is no toy."""
+    psutil = pytest.importorskip("psutil", reason="lists the sockets of the twin's process")
+    sockets = psutil.Process(twin.process.pid).net_connections("inet")
+    assert {one.laddr.port for one in sockets} >= {1337, 1338, 1339}
+    for one in sockets:
+        assert one.laddr.ip == twin.host or one.raddr.ip == "127.0.0.1", one

@@ -14,6 +14,7 @@ import pytest
 
 from failurebench.franka.disturbed_push import FrankaDisturbedPush
 from failurebench.franka.push_wall import FrankaFragilePushWall
+from failurebench.franka.scene import Scene
 from failurebench.franka.soccer import FrankaBoundedSoccer
 from robots.errors import RobotError
 from robots.twin.configuration import ControllerConfig, TwinConfig, task_named
@@ -120,6 +121,25 @@ def test_what_is_wrong_is_told_in_one_message(wrong, message):
         wrong()
 
 
+def test_a_margin_is_known_from_the_first_moment_of_an_episode(twin):
+    drawn = twin.reset(8)
+    margin, detail = twin.nearest(time.monotonic())
+    begun = Scene(twin.scene()[0].tcp, (0.0, 0.0), drawn.object, drawn.yaw)
+    assert margin == pytest.approx(twin.task.margin(begun, drawn), abs=1e-3)
+    assert detail == twin.task.detail(begun, drawn)
+
+
+def test_a_later_push_outlives_an_earlier_one(twin):
+    twin.push("finger", (0.0, 0.0, 5.0), 0.1)
+    twin.push("finger", (0.0, 0.0, 10.0), 1.5)
+    time.sleep(0.5)
+    assert twin.status()["wrench"][2] == pytest.approx(10.0, abs=0.1)
+    until = time.monotonic() + 5.0
+    while twin.status()["wrench"][2] > 0.1 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert twin.status()["wrench"][2] == pytest.approx(0.0, abs=0.1)
+
+
 def test_an_address_in_use_is_told(twin, start_twin):
     with pytest.raises(RobotError, match=f"{twin.host} is in use"):
         start_twin(host=twin.host)
@@ -128,6 +148,13 @@ def test_an_address_in_use_is_told(twin, start_twin):
 def test_what_the_side_channel_cannot_do_is_told(twin):
     with pytest.raises(RobotError, match="cannot juggle"):
         twin.ask("juggle")
-    with pytest.raises(RobotError, match="cannot push"):
-        twin.push("moon", (0.0, 0.0, 1.0), 1.0)
+    for body, force, seconds in [
+        ("moon", (0.0, 0.0, 1.0), 1.0),
+        ("finger", (0.0, 1.0), 1.0),
+        ("finger", (0.0, 0.0, float("nan")), 1.0),
+        ("finger", (0.0, 0.0, 1e6), 1.0),
+        ("finger", (0.0, 0.0, 1.0), -1.0),
+    ]:
+        with pytest.raises(RobotError, match="cannot push"):
+            twin.push(body, force, seconds)
     assert twin.status()["rate_hz"] > 0
