@@ -35,9 +35,8 @@ class SessionSummary:
         return int(sum(self.column(key)))
 
     def column(self, key: str) -> list[float]:
-        """A column of all sessions, one after the other; of a list its length."""
-        values = [row.get(key) or 0 for session in self.episodes for row in session]
-        return [float(len(value) if isinstance(value, list) else value) for value in values]
+        """A column of all sessions, one after the other."""
+        return [float(row.get(key) or 0) for session in self.episodes for row in session]
 
     def curve(self, key: str) -> Array:
         """Mean over sessions of a column, by episode."""

@@ -49,7 +49,7 @@ def _actors(task: str, part: RobotPart, colours: Colours) -> Plot:
     ends = np.arange(1, part.episodes + 1)
     for summary in part.methods:
         colour, lengths = colours[summary.method].light, summary.curve("length")
-        for key, style, words in (("gated_steps", "-", "recovery"), ("human_steps", ":", "a person")):
+        for key, style, words in (("recovery_steps", "-", "recovery"), ("human_steps", ":", "a person")):
             steps = summary.curve(key)
             if steps.any():
                 shares = _moving(steps) / np.maximum(_moving(lengths), 1.0)

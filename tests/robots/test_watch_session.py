@@ -21,6 +21,7 @@ from rich.console import Console
 
 from robots.arm.interface import ArmStatus
 from robots.errors import RobotError
+from robots.replay.player import ReplayConfig
 from robots.session import words
 from robots.session.journal import EVENTS, MANIFEST, STEPS, read_steps
 from robots.session.record import StepRecord
@@ -419,9 +420,15 @@ def test_of_a_process_elsewhere_nothing_is_claimed(tmp_path: Path) -> None:
     assert gone(tmp_path / "nothing") == ""
 
 
-def test_the_guide_explains_every_word() -> None:
+def test_the_guides_explain_every_word_and_flag() -> None:
     root = Path(__file__).parents[2]
-    said = set(re.findall(r'Banner\("([A-Z ]+)"', (root / "robots/watch/banner.py").read_text()))
-    explained = set(re.findall(r"^\| ([A-Z ]+) \|", (root / "docs/robots/watch.md").read_text(), re.MULTILINE))
+    page = (root / "docs/robots/watch.md").read_text()
+    said = set(re.findall(r'Banner\(\s*"([A-Z ]+)"', (root / "robots/watch/banner.py").read_text()))
+    explained = set(re.findall(r"^\| ([A-Z ]+) \|", page, re.MULTILINE))
     assert said == explained
     assert len(said) > 10
+    for config, text in ((WatchConfig, page), (ReplayConfig, (root / "docs/robots/replay.md").read_text())):
+        flags = dict(re.findall(r"^\| `--(\w+)` \| (\S*) *\|", text, re.MULTILINE))
+        assert flags == {
+            field.name: "" if field.default is None else str(field.default) for field in dataclasses.fields(config)
+        }
