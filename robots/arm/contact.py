@@ -49,8 +49,9 @@ class Felt:
 def away(contact: Contact | None) -> Vec3 | None:
     """Unit vector along which to leave a contact: across the table, or straight up; never down. None where none was felt.
 
-    The force gives the axis. Its sign is not trusted, since controllers differ in whether they report what acts on the hand
-    or what the hand exerts: a reference that is ahead of the finger on one side was pressing to that side.
+    The force gives the axis. Its sign is not trusted, since it is not documented whether a controller reports what acts on the
+    hand or what the hand exerts: a reference that is ahead of the finger on one side was pressing to that side. Only where
+    the reference was not ahead, the sign is taken to be what people see on real arms: what the hand exerts.
     """
     if contact is None:
         return None
@@ -59,7 +60,7 @@ def away(contact: Contact | None) -> Vec3 | None:
     if size >= FELT_N:
         x, y, z = (part / size for part in force)
         pressed = x * lead[0] + y * lead[1] + z * lead[2]
-        if pressed > LED_M:
+        if pressed > -LED_M:
             x, y, z = -x, -y, -z
     elif led > LED_M:
         x, y, z = (-part / led for part in lead)

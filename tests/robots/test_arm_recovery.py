@@ -22,7 +22,7 @@ def test_it_backs_off_from_a_wall_ahead_whatever_sign_the_controller_gives_force
 @pytest.mark.parametrize(
     ("force", "lead", "direction"),
     [
-        ((0.0, 9.0, 0.0), NONE, (0.0, 1.0, 0.0)),  # libfranka's own: what acts on the hand
+        ((0.0, 9.0, 0.0), NONE, (0.0, -1.0, 0.0)),  # real arms' own: what the hand presses with
         ((0.0, 0.0, 1.0), (0.0, -0.02, 0.0), (0.0, 1.0, 0.0)),  # nothing was felt, but something held it back
         ((3.0, 0.0, -40.0), (0.01, 0.0, 0.0), (0.0, 0.0, 1.0)),  # the table: up, whatever the sign
         ((3.0, 0.0, 40.0), NONE, (0.0, 0.0, 1.0)),
