@@ -10,6 +10,7 @@ What is finished is kept: the same command goes on.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import platform
 import time
@@ -21,9 +22,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from torch import nn
 
 from experiments.tables import markdown
 from failurebench.franka import points
+from failurebench.franka.push_wall import FrankaFragilePushWall
 from farl.algorithms.behaviour_cloning import BCConfig, clone
 from farl.algorithms.calibration import (
     CalibrationConfig,
@@ -44,7 +47,7 @@ from farl.algorithms.state_model_training import StateModelConfig, train_state_m
 from farl.data.batches import WindowSampler, transitions
 from farl.data.episode_store import read_episodes
 from farl.environments import TaskConfig, make
-from farl.files import write_text
+from farl.files import write_bytes, write_text
 from farl.networks.normalizer import Normalizer
 from farl.networks.policy import GaussianPolicy
 from farl.networks.state_model import StateModel
@@ -85,7 +88,7 @@ OFFLINE = OfflineConfig(
     q_risk=QRiskConfig(updates=1500, value_updates=100),
     encoder=ENCODER,
     search=ThresholdSearchConfig(episodes=0),
-    acceptance=AcceptanceConfig(rescues=8, episodes=8, num_envs=8, limit=800),
+    acceptance=AcceptanceConfig(rescues=1, episodes=2, num_envs=2, limit=1),
 )
 STEPS, METHODS = 2048, ("uni-o4", "farl")
 LEADS = ((4, 10), (10, 20))
@@ -115,46 +118,65 @@ def told(episodes: Sequence[Episode]) -> list[Episode]:
     return replayed
 
 
-def fitted(
-    kind: Callable[..., StateModel], normalizer: Normalizer, episodes: list[Episode], progress: Progress
-) -> StateModel:
-    """A world model with the bundle's settings."""
-    cfg, scale = OFFLINE.state_model, OFFLINE.reward_scale
-    torch.manual_seed(0)
-    model = kind(normalizer, 2, cfg.hidden, cfg.heads)
-    sampler = WindowSampler(episodes, cfg.horizon, scale, cfg.onset_fraction, encode=normalizer.encode)
-    data, generator = transitions(episodes, scale), torch.Generator().manual_seed(0)
-    train_state_model(model, normalizer, sampler, data, cfg, generator, progress)
-    return model
-
-
-def told_critics(sets: dict[str, list[Episode]], progress: Progress) -> dict[str, FailureCritic]:
+def told_critics(data: Path, folder: Path, progress: Progress) -> dict[str, FailureCritic]:
     """Learned from estimates of where things are, with the bundle's settings."""
-    episodes, generator = [*sets["task"], *sets["failure"]], torch.Generator().manual_seed(0)
-    first = transitions(episodes, 1.0)
-    normalizer = Normalizer(first.obs.shape[1])
-    normalizer.fit(first.obs)
     torch.manual_seed(0)
+    normalizer = Normalizer(len(FrankaFragilePushWall.fields))
     policy, q_risk = GaussianPolicy(normalizer, 2, OFFLINE.exploration_std), DoubleQ(normalizer, 2)
-    train_set, held = transitions(sets["task"], 1.0), transitions(sets["valid"], 1.0)
-    clone(policy, train_set, held, OFFLINE.bc, generator, progress, "clone, told")
-    train_q_risk(q_risk, policy, episodes, OFFLINE.q_risk, generator, progress, "Q-risk, told")
-    model = fitted(StateModel, normalizer, episodes, progress)
+    model = StateModel(normalizer, 2, OFFLINE.state_model.hidden, OFFLINE.state_model.heads)
+    networks = nn.ModuleDict({"normalizer": normalizer, "policy": policy, "q_risk": q_risk, "model": model})
+
+    def learn() -> None:
+        task, failure = (told(read_episodes(data / f"{name}.hdf5", "train")) for name in ("task", "failure"))
+        held, episodes, generator = told(read_episodes(data / "task.hdf5", "valid")), [*task, *failure], torch.Generator()
+        normalizer.fit(transitions(episodes, 1.0).obs)
+        sets = transitions(task, 1.0), transitions(held, 1.0)
+        clone(policy, *sets, OFFLINE.bc, generator.manual_seed(0), progress, "clone, told")
+        train_q_risk(q_risk, policy, episodes, OFFLINE.q_risk, generator.manual_seed(0), progress, "Q-risk, told")
+        fit(model, normalizer, episodes, progress)
+
+    keep(folder / "told.pt", networks, learn)
     return {
         "estimates: world model, then Q-risk": ImaginedRisk(model, policy, OFFLINE.risk, later=q_risk),
         "estimates: Q-risk alone": QRisk(q_risk, normalizer),
     }
 
 
-def seen_critics(bundle: OfflineBundle, episodes: list[Episode], progress: Progress) -> dict[str, FailureCritic]:
+def seen_critics(data: Path, bundle: OfflineBundle, folder: Path, progress: Progress) -> dict[str, FailureCritic]:
     """The bundle's, and one whose model does not predict what the camera will see."""
     assert bundle.q_risk is not None
-    stale = fitted(Stale, bundle.normalizer, episodes, progress)
+    torch.manual_seed(0)
+    stale = Stale(bundle.normalizer, 2, OFFLINE.state_model.hidden, OFFLINE.state_model.heads)
+
+    def learn() -> None:
+        episodes = [e for name in ("task", "failure") for e in read_episodes(data / f"{name}.hdf5", "train")]
+        fit(stale, bundle.normalizer, episodes, progress)
+
+    keep(folder / "stale.pt", stale, learn)
     return {
         "points: world model, then Q-risk": ImaginedRisk(bundle.model, bundle.policy, bundle.risk, later=bundle.q_risk),
         "points: the code as context only": ImaginedRisk(stale, bundle.policy, bundle.risk, later=bundle.q_risk),
         "points: Q-risk alone": QRisk(bundle.q_risk, bundle.normalizer),
     }
+
+
+def fit(model: StateModel, normalizer: Normalizer, episodes: list[Episode], progress: Progress) -> None:
+    """A world model with the bundle's settings, in place."""
+    cfg, scale = OFFLINE.state_model, OFFLINE.reward_scale
+    sampler = WindowSampler(episodes, cfg.horizon, scale, cfg.onset_fraction, encode=normalizer.encode)
+    data, generator = transitions(episodes, scale), torch.Generator().manual_seed(0)
+    train_state_model(model, normalizer, sampler, data, cfg, generator, progress)
+
+
+def keep(path: Path, networks: nn.Module, learn: Callable[[], None]) -> None:
+    """Fill networks with what was kept of them, or learn and keep it."""
+    if path.exists():
+        networks.load_state_dict(torch.load(path, weights_only=True))
+        return
+    learn()
+    buffer = io.BytesIO()
+    torch.save(networks.state_dict(), buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def judged(name: str, scored: list[ScoredEpisode]) -> list[str]:
@@ -233,13 +255,10 @@ def main() -> int:
 
 def report(out: Path, data: Path, bundle: OfflineBundle) -> str:
     """The tables."""
-    progress = Progress(out / "compared", "critics on the same episodes")
-    sets = {name: read_episodes(data / f"{name}.hdf5", "train") for name in ("task", "failure")}
+    folder = out / "compared"
+    progress = Progress(folder, "critics on the same episodes")
     held = read_episodes(data / "calibration.hdf5")
-    replayed = {name: told(episodes) for name, episodes in sets.items()}
-    replayed["valid"] = told(read_episodes(data / "task.hdf5", "valid"))
-    estimates = told_critics(replayed, progress)
-    camera = seen_critics(bundle, [*sets["task"], *sets["failure"]], progress)
+    estimates, camera = told_critics(data, folder, progress), seen_critics(data, bundle, folder, progress)
     known = told(held)
     rows = [judged(name, score(critic, known)) for name, critic in estimates.items()]
     rows += [judged(name, score(critic, held)) for name, critic in camera.items()]
