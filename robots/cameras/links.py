@@ -92,10 +92,11 @@ class LiveLink(_Piped):
         try:
             self._start(config)
         except RuntimeError as error:
-            usb = device.get_info(rs.camera_info.usb_type_descriptor)
+            descriptor = rs.camera_info.usb_type_descriptor
+            bus = f"USB {device.get_info(descriptor)}" if device.supports(descriptor) else "its bus"
             raise RobotError(
                 f"camera {device.get_info(rs.camera_info.serial_number)} does not deliver {self.width}x{self.height} at "
-                f"{self.fps} Hz ({error}); it hangs on USB {usb}: use a port and cable of USB 3, or a smaller picture"
+                f"{self.fps} Hz ({error}) on {bus}: use a port and cable of USB 3, or a smaller picture"
             ) from error
         for sensor in self._profile.get_device().query_sensors():
             self._set_options(sensor)
