@@ -25,6 +25,7 @@ from robots.arm import host
 from robots.config import RobotConfig
 from robots.env import FrankaTaskEnv
 from robots.errors import RobotError
+from robots.eyes import robot_name
 from robots.operator.choice import OperatorConfig, open_operator
 from robots.session.journal import MANIFEST, read_manifest
 from robots.session.opening import station_of
@@ -83,7 +84,7 @@ def manifest(config: RobotSessionConfig) -> dict[str, Any]:
         "options": dict(config.task.options),
         "method": config.method,
         "episodes": config.episodes,
-        "host": config.robot.arm.host,
+        "robot": robot_name(config.robot.arm),
         "thresholds": told["robot"]["limits"],
         "bundle": weights.hexdigest(),
         "versions": {**versions(), **_drivers()},
@@ -94,9 +95,12 @@ def manifest(config: RobotSessionConfig) -> dict[str, Any]:
 def _named(task: TaskConfig, options: dict[str, Any]) -> FrankaTask:
     options.pop("action_repeat", None)
     try:
-        return task_named(task.name, **options)
+        definition = task_named(task.name, **options)
     except RobotError as error:
         raise UserError(f"{task.id} is not played on an arm: {error}") from error
+    if definition.observe != "state":
+        raise UserError(f"task.options.observe is {definition.observe}: an arm is played with state; take a bundle for that")
+    return definition
 
 
 def _finished(config: RobotSessionConfig, record: dict[str, Any]) -> bool:
