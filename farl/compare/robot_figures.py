@@ -20,7 +20,7 @@ def robot_figures(task: str, part: RobotPart, colours: Colours) -> dict[str, Plo
     with matplotlib.rc_context(STYLE):
         violating = _so_far(task, part, colours, "failing_steps", "violating steps", "robot-violating")
         plots = [violating, _so_far(task, part, colours, "failed", "failure episodes", "robot-failures")]
-        plots += [_actors(task, part, colours)]
+        plots += [_actors(task, part, colours)] if _stand_ins(part) else []
         plots += [_published(task, part, colours)] if part.published else []
         return {plot.key: plot for plot in plots}
 
@@ -37,11 +37,16 @@ def _so_far(task: str, part: RobotPart, colours: Colours, key: str, what: str, n
         axes.plot(ends, mean, color=colour, lw=2.0, drawstyle="steps-post", label=summary.method)
     _episodes_axis(axes)
     axes.set_ylabel(what)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     legend(axes)
     caption = f"{what.capitalize()} so far, without lost episodes. Thin: single sessions; thick: their mean."
     return Plot(name, f"{what.capitalize()} over episodes", svg_text(figure, name, task), caption)
+
+
+def _stand_ins(part: RobotPart) -> bool:
+    """Whether anybody but the task policy acted."""
+    return any(summary.total(key) for summary in part.methods for key in ("recovery_steps", "human_steps"))
 
 
 def _actors(task: str, part: RobotPart, colours: Colours) -> Plot:
