@@ -27,7 +27,7 @@ SILENT_S = 0.2
 UPRIGHT_RAD = 0.2
 """by which the finger may be turned away from upright when a motion begins"""
 
-NEAR_HEIGHT_M = 0.02
+NEAR_HEIGHT_M = 0.03
 """a command is for a finger at its working height; further from it only ``move_to`` goes"""
 
 START_S = 0.5
