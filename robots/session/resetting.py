@@ -109,8 +109,11 @@ class Resetting:
             if status in (ArmStatus.REFLEX, ArmStatus.REACTION_STOP):
                 if self.station.arm.recover():
                     self._say(words.RECOVERED, status.value)
+                elif self.station.stage is not None:   # nobody could free a twin: the same command starts another
+                    raise RobotError(f"the twin's arm cannot leave {status.value}; what was played is kept, begin again to go on")
                 else:
-                    self._ask(f"the arm cannot leave {status.value} by itself: free it")
+                    self._ask(f"the arm cannot leave {status.value} by itself: free it, or end the session and begin it again")
+                    self.station.arm.new_episode()   # a person has looked: it may try again
             elif status is ArmStatus.USER_STOP:
                 self._ask(f"{words.STOP_PRESSED}: release it when everything is clear")
             else:

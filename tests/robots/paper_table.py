@@ -62,6 +62,8 @@ class PaperArm:
         self.command_times: list[float] = []
         self.holds: list[str] = []
         self.connections = self.recoveries = self.episodes = 0
+        self.stuck = 0
+        """until so many episodes have begun, no recovery succeeds"""
         self.unreachable = 0
         """attempts to connect that still fail"""
         clock.everyone.append(self.tick)
@@ -119,6 +121,8 @@ class PaperArm:
 
     def recover(self) -> bool:
         self.recoveries += 1
+        if self.stuck > self.episodes:
+            return False
         self.status = ArmStatus.IDLE
         return True
 

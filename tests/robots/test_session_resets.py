@@ -4,10 +4,34 @@ import numpy as np
 import pytest
 
 from robots.arm.interface import ArmStatus
+from robots.errors import RobotError
 from robots.operator.interface import Word
 from robots.session.journal import read_events
 from robots.session.resetting import SessionEnded
 from tests.robots.paper_table import PUSH, Table, later
+
+
+def test_an_arm_that_cannot_free_itself_waits_for_a_person_and_then_tries_again(tmp_path):
+    table = Table(tmp_path, staged=False, by="scripted")
+    table.env.reset(seed=0)
+    table.arm.status, table.arm.stuck = ArmStatus.REFLEX, 2
+    table.env.step(np.zeros(2, np.float32))
+    freed = later(table, 3.0, lambda: table.operator.say(Word.RESET_DONE))
+    later(table, 5.0, lambda: table.operator.say(Word.RESET_DONE))
+    table.env.reset(seed=1)
+    assert table.clock.now() > freed
+    asked = [event.detail for event in read_events(tmp_path).records if event.word == "needs_reset"]
+    assert "cannot leave reflex by itself" in asked[0]
+    assert table.arm.recoveries == 2
+
+
+def test_a_twin_that_nobody_can_free_ends_the_session_with_a_message():
+    table = Table()
+    table.env.reset(seed=0)
+    table.arm.status, table.arm.stuck = ArmStatus.REFLEX, 100
+    table.env.step(np.zeros(2, np.float32))
+    with pytest.raises(RobotError, match="cannot leave reflex"):
+        table.env.reset(seed=1)
 
 
 def test_the_stop_button_is_never_answered_by_motion_before_a_person_says_so():
