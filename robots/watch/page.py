@@ -14,9 +14,11 @@ from nicegui import ui
 from robots.watch.curve import curve
 from robots.watch.facts import Facts, Session
 from robots.watch.server import TABLE
-from robots.watch.sheet import ACTS, sayings, sheet
+from robots.watch.sheet import ACTS, lasting, sayings, sheet
 
 PERIOD_S = 0.25
+OLD_S = 2.0
+"""of silence after which a picture is said to be an old one: nothing is taken between episodes"""
 STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
 WATCHDOG = """
@@ -101,10 +103,12 @@ class Page:
             self.clock.content = f"<b>{datetime.fromtimestamp(now):%H:%M:%S}</b>"
 
     def _show_picture(self, facts: Facts) -> None:
-        source = facts.step.source if facts.step is not None and facts.live else "none"
-        if self._changed("acts", source):
+        fresh = facts.live and facts.quiet_s < OLD_S
+        source = facts.step.source if facts.step is not None and fresh else "none"
+        old = "" if fresh or facts.step is None else f", {lasting(facts.quiet_s)} ago"
+        if self._changed("acts", (source, old)):
             self.frame.classes(replace=f"rw-picture {source}")
-            self.acts.text = ACTS.get(source, "nobody acts" if source == "none" else source)
+            self.acts.text = ACTS.get(source, f"last picture{old}")
         names = (*facts.pictures, TABLE)
         view = self.chosen if self.chosen in names else names[0]
         if self._changed("views", (names, view)):

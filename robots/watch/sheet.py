@@ -102,7 +102,7 @@ def _times(facts: Facts) -> list[Line]:
         ),
         _timing("period", "Period", facts.period, PERIOD_S),
         _timing("decision", "Decision", facts.decision, DECISION_S),
-        Line("written", "Last written", "just now" if facts.quiet_s < 2 else f"{_lasting(facts.quiet_s)} ago"),
+        Line("written", "Last written", "just now" if facts.quiet_s < 2 else f"{lasting(facts.quiet_s)} ago"),
     ]
 
 
@@ -169,7 +169,8 @@ def _ms(seconds: float) -> str:
     return f"{1e3 * seconds:.0f} ms" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def _lasting(seconds: float) -> str:
+def lasting(seconds: float) -> str:
+    """``40 s``, ``5 min``."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

@@ -84,6 +84,8 @@ def test_a_session_is_followed_as_it_grows_stops_and_asks(driver: Any, tmp_path:
         lines = driver.execute_script("return document.querySelectorAll('.rw-curve polyline.risk').length")
         assert lines == 1
         wait_for(driver, f"{WORD} === 'NOT WRITING'", 20)  # nothing came for two seconds
+        wait_for(driver, "document.querySelector('.rw-acts').innerText.startsWith('last picture, ')")
+        assert not driver.execute_script("return document.querySelector('.rw-picture.recovery')")
         assert "hangs or was killed" in driver.execute_script(
             "return document.querySelector('.rw-banner .advice').innerText"
         )
