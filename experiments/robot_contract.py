@@ -4,7 +4,8 @@ Written by `python -m experiments.robot_contract`.
 
 The finger touches the object and pushes it away from the robot, then, from beside it, across the table. *Apart* is the distance
 between the two fingers after the same number of commands, as the observations have them. The wire twin is looked at 30 ms before
-the next command is due, robosuite's right then: at 0.15 m/s that alone is 4.5 mm.
+the next command is due, robosuite's right then: at 0.15 m/s that alone is 4.5 mm. *In time* says whether every command was
+executed and the twin kept up with the clock; on a busy computer neither is sure.
 """
 
 from __future__ import annotations
