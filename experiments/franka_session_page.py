@@ -53,6 +53,8 @@ def page(rows: list[Row], versions: str) -> str:
         _means(rows, tasks),
         "Return is the sum of rewards until an episode ends, and success ends it: a quicker success is a smaller return. The held "
         "return is that of episodes that go on at the goal, where a step is worth 1, to the time limit.",
+        "FARL less Uni-O4, session by session: mean and its standard error.",
+        _differences(rows, tasks),
         "## What the gate did before FARL's failures",
         _causes(rows, tasks),
         "*Ungated*: it stayed open. *Late*: it had closed, and opened again, or closed on the failing step. *In recovery*: "
@@ -128,6 +130,19 @@ def _means(rows: list[Row], tasks: list[str]) -> str:
         "gated",
     )
     return markdown(head, lines)
+
+
+def _differences(rows: list[Row], tasks: list[str]) -> str:
+    lines = []
+    for task in tasks:
+        pairs = paired(rows, task)
+        cells = []
+        for name, scale, unit in (("return", 1, ""), ("held_return", 1, ""), ("success", 100, " points")):
+            gained = [scale * (float(ours[name]) - float(base[name])) for base, ours in pairs]
+            error = f" ± {np.std(gained, ddof=1) / len(gained) ** 0.5:.1f}" if len(gained) > 1 else ""
+            cells.append(f"{np.mean(gained):+.1f}{error}{unit}" if gained else "")
+        lines.append([task, str(len(pairs)), *cells])
+    return markdown(("task", "seeds", "return", "held return", "success"), lines)
 
 
 def _causes(rows: list[Row], tasks: list[str]) -> str:

@@ -44,6 +44,14 @@ def test_the_published_figure_is_the_mean_of_the_published_counts_reductions():
     assert sum(fallen) / len(fallen) == pytest.approx(ROBOT_REDUCTION, abs=5e-4)
 
 
+def test_what_is_gained_is_the_mean_over_pairs_with_its_standard_error():
+    name = "FrankaDisturbedPush-v0"
+    rows = [row(name, method, seed, 10, 1) for seed in (0, 1) for method in ("uni-o4", "farl")]
+    for gained, ours in zip((1.0, 3.0), rows[1::2], strict=True):
+        ours["return"] = str(float(ours["return"]) + gained)
+    assert f"| {name} | 2 | +2.0 ± 1.0 | +0.0 ± 0.0 | +0.0 ± 0.0 points |" in page(rows, "torch 0")
+
+
 def test_only_sessions_of_the_same_seed_are_compared():
     name = "FrankaFragilePushWall-v0"
     rows = [row(name, "uni-o4", 0, 100, 10), row(name, "farl", 0, 20, 2), row(name, "uni-o4", 1, 900, 10)]
