@@ -156,10 +156,9 @@ class RobotSession(Session):
         return digest(state)
 
     def save(self) -> None:
-        """A checkpoint, and its hash in the journal."""
+        """A checkpoint. Its hash is in the journal first: whenever the process is killed, what is there is known to it."""
+        self.arm.env.say(words.CHECKPOINT, json.dumps(self._facts()))
         super().save()
-        if not self.arm.waiting:
-            self.arm.env.say(words.CHECKPOINT, json.dumps(self._facts()))
 
     def _facts(self) -> dict[str, Any]:
         ledger = self.actor.ledger

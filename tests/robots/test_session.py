@@ -107,6 +107,28 @@ def test_a_killed_session_becomes_what_it_was_and_goes_on(whole, tmp_path, kille
     assert again.actor.steps == again.arm.kept == len(records) == 4 * STEPS + cut
 
 
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("saves", [4, 5, 6])
+def test_a_session_killed_around_a_checkpoint_goes_on(tmp_path, monkeypatch, written, saves):
+    """Two checkpoints of the same step may differ, such as before and after an update; either is known to the journal."""
+    real, count = checkpoint.save, [0]
+
+    def save(*arguments):
+        count[0] += 1
+        if count[0] < saves or written:
+            real(*arguments)
+        if count[0] == saves:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(Killed):
+        play(config(tmp_path))
+    monkeypatch.undo()
+    again = play(config(tmp_path))
+    assert again.done
+    assert again.actor.ledger.lost == 0
+
+
 def test_steps_of_an_interrupted_episode_are_learned_from(tmp_path):
     with pytest.raises(Killed):
         play(config(tmp_path), kill_after=STEPS + 5)
