@@ -40,6 +40,8 @@ STILL_PX = 0.7
 STILL_M, STILL_RAD = 0.0005, 0.002
 """the same for the arm's own joints"""
 
+LONGEST_SETTLE_S = 5.0
+
 NEARBY_M, NEARBY_RAD = 0.01, 0.03
 """a place that is no further than this from one before teaches nothing"""
 
@@ -80,7 +82,7 @@ class CalibrateConfig:
 
     speed_mps: float = 0.05
     settle_s: float = 0.7
-    """after each move of the arm"""
+    """after each move of the arm: it has to stand for as long, at most 5 s are waited"""
 
     quality: Quality = field(default_factory=Quality)
 
@@ -136,12 +138,22 @@ def moved_by_arm(arm: ArmLike, limits: Limits, config: CalibrateConfig) -> Place
         )
     try:
         for x, y, height in grid(limits, config.heights_m, config.poses):
-            arrived = arm.move_to((x, y), config.speed_mps, height)
-            time.sleep(config.settle_s)
-            if arrived:
+            if arm.move_to((x, y), config.speed_mps, height):
+                _settle(arm, config)
                 yield f"finger at {x:.2f}, {y:.2f}, {height:.2f} m"
     finally:
         arm.hold("calibration is over")
+
+
+def _settle(arm: ArmLike, config: CalibrateConfig) -> None:
+    """Wait until an arm that yields has stopped creeping."""
+    until, before = time.monotonic() + LONGEST_SETTLE_S, flange(arm.state().joints, config.base_height_m)
+    while time.monotonic() < until:
+        time.sleep(config.settle_s)
+        after = flange(arm.state().joints, config.base_height_m)
+        if not _apart(before, after, STILL_M / 2, STILL_RAD / 2):
+            return
+        before = after
 
 
 def guided_by_hand(ask: Callable[[str], str], config: CalibrateConfig) -> Places:
@@ -269,6 +281,8 @@ def _conclude(
     config: CalibrateConfig, camera: FrameSource, samples: list[Sample], frame: Frame, region: tuple[Vec2, Vec2], out: Console
 ) -> Calibration:
     found: HandEye = solve(samples, config.marker.size_m, frame.intrinsics, config.marker.at_m)
+    for number in found.misread:
+        out.print(f"place {number + 1} contradicts the others and was left out: look at {_pictures(config)}/{number + 1:02d}.png")
     plane = find_plane(frame, found.table_from_camera, region)
     calibration = Calibration(
         config.robot,

@@ -25,6 +25,12 @@ FEWEST = 6
 TURNED_RAD = math.radians(15.0)
 """the hand must have been turned by this about two axes, or the marker's place on it must be known"""
 
+MISREAD_PX, MISREAD_TIMES = 3.0, 4.0
+"""a pose is misread that is further off than this, and than this many times the usual"""
+
+MISREAD_SHARE = 0.2
+"""of the poses at most"""
+
 ROBUST_PX = 1.0
 """corners that are further off count less and less"""
 
@@ -58,6 +64,8 @@ class HandEye(NamedTuple):
     table_from_camera: Rigid
     flange_from_marker: Rigid
     residuals: Residuals
+    misread: tuple[int, ...]
+    """indices of the poses that contradict all others and were left out"""
 
 
 def solve(
@@ -78,7 +86,20 @@ def solve(
         raise RobotError(f"{len(samples)} poses of the hand are too few to find the camera: give at least {FEWEST}, better 15")
     require_variety(samples, marker_at_m is not None)
     found = _fit(samples, size_m, intrinsics, marker_at_m)
-    return HandEye(*found, _residuals(samples, size_m, intrinsics, marker_at_m, *found))
+    misread = _misread(samples, size_m, intrinsics, *found)
+    if misread:
+        samples = [sample for k, sample in enumerate(samples) if k not in misread]
+        found = _fit(samples, size_m, intrinsics, marker_at_m)
+    return HandEye(*found, _residuals(samples, size_m, intrinsics, marker_at_m, *found), misread)
+
+
+def _misread(samples: Sequence[Sample], size_m: float, intrinsics: Intrinsics, camera: Rigid, marker: Rigid) -> tuple[int, ...]:
+    """Few poses that are far off where the others agree; none where many are: then something else is wrong."""
+    off = [float(np.linalg.norm(_missed(sample, size_m, intrinsics, camera, marker), axis=1).mean()) for sample in samples]
+    worst = max(MISREAD_PX, MISREAD_TIMES * float(np.median(off)))
+    found = tuple(k for k, pixels in enumerate(off) if pixels > worst)
+    few = len(found) <= MISREAD_SHARE * len(samples) and len(samples) - len(found) >= FEWEST
+    return found if few else ()
 
 
 def require_variety(samples: Sequence[Sample], marker_known: bool) -> None:

@@ -113,11 +113,23 @@ def test_with_an_arms_and_a_cameras_errors_the_table_is_known_to_millimetres(tur
     assert max(errors) < 7.0
 
 
-def test_a_single_misread_pose_changes_little_and_shows_in_the_residuals():
+def test_a_misread_pose_is_left_out_and_named():
     given = samples(20, 0.5, 1, 0.1, 0.2, 0.02)
+    honest = solve(given, 0.06, SEEN)
+    assert honest.misread == ()
     given[7] = given[7]._replace(corners=given[7].corners + 25.0)
     found = solve(given, 0.06, SEEN)
-    assert on_the_table(found.table_from_camera) < 5.0
+    assert found.misread == (7,)
+    assert found.residuals.poses == 19
+    assert on_the_table(found.table_from_camera) < on_the_table(honest.table_from_camera) + 1.0
+
+
+def test_many_misread_poses_are_not_explained_away():
+    given = samples(20, 0.5, 1, 0.1, 0.2, 0.02)
+    for k in range(0, 20, 3):
+        given[k] = given[k]._replace(corners=given[k].corners + 25.0 * (-1) ** k)
+    found = solve(given, 0.06, SEEN)
+    assert found.misread == ()
     assert found.residuals.corners_px > 5.0
 
 
