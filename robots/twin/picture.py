@@ -16,13 +16,15 @@ from failurebench.franka.scene import Layout
 from failurebench.franka.soccer import FrankaBoundedSoccer
 from failurebench.franka.turf import heights
 from failurebench.rendering import open_context
+from robots.arm.connection import HAND_YAW_RAD
 from robots.cameras.interface import Intrinsics
 from robots.errors import RobotError
+from robots.perception.markers import MarkedConfig, MarkerConfig
 from robots.perception.plates import add_plates
 from robots.perception.tasks import usual
-from robots.rigid import Rigid
+from robots.rigid import Rigid, about_z
 from robots.twin.configuration import TwinConfig
-from robots.twin.world import FINGER, Simulation
+from robots.twin.world import FINGER, HAND, Simulation
 
 ARM_GROUP = 3
 """what the arm collides with; its visible meshes take ten times as long to draw"""
@@ -30,7 +32,16 @@ ARM_GROUP = 3
 ORANGE, GREY = (0.95, 0.45, 0.05, 1.0), (0.3, 0.3, 0.32, 1.0)
 """a ball that is told from the turf by its colour, and a finger that is not taken for it"""
 
+ON_FINGER = MarkedConfig("hand", (MarkerConfig(40, 0.06, (0.03, 0.0, 0.08), "back"),))
+"""on the hand's body: 8 cm down the finger, facing ahead"""
+
 _EYE = "eye"
+
+
+def on_flange() -> tuple[float, float, float]:
+    """Where the marker on the finger is in the flange's frame, about whose axis the hand is mounted turned."""
+    x, y, z = (about_z(HAND_YAW_RAD) @ ON_FINGER.markers[0].at_m).tolist()
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,8 @@ class TwinCameraConfig:
     """what it looks at"""
     markers: bool = True
     """whether the objects wear the markers that their task is usually seen by"""
+    hand_marker: bool = False
+    """whether the finger wears the marker that a camera is calibrated by"""
 
     def __post_init__(self) -> None:
         for name, low, high in (("width", 16, 1920), ("height", 16, 1080), ("rate_hz", 1, 90), ("fovy_deg", 10, 100)):
@@ -163,6 +176,8 @@ class Painter:
             for marked in seen.marked:
                 body = spec.body(OBJECT if marked.name == "object" else HAZARD)
                 add_plates(spec, body, marked, seen.dictionary, float(body.pos[2]) if marked.name == "object" else 0.0)
+        if self.camera.hand_marker:
+            add_plates(spec, spec.body(HAND), ON_FINGER, usual(task).dictionary, 0.0)
 
     def _arrange(self, layout: Layout) -> None:
         """What an episode's beginning changes."""
