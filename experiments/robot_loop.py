@@ -181,7 +181,8 @@ def report(arguments: argparse.Namespace, rows: list[list[str]], load: float) ->
         f"`{command}`, {made}. The load was {load:.1f} before it began; session, twin, camera and learner come on top of it.",
         "",
         "Each cell: median / 99th percentile / largest. The period is between two commands; a decision is policy, gate and",
-        f"recovery, from the observation on. The last case is to stay within {PERIOD_MS:g} and {DECISION_MS:g} ms (99th percentiles).",
+        "recovery, from the observation on. The last case is to stay within "
+        f"{PERIOD_MS:g} and {DECISION_MS:g} ms at its 99th percentiles.",
         "",
         markdown(head, rows),
         "",
