@@ -31,11 +31,12 @@ from farl.errors import UserError
 from farl.networks.encoders import CloudNormalizer, PointEncoder, normalizer_for
 from farl.networks.latent_model import LatentModel
 from farl.networks.normalizer import Normalizer
-from farl.observations import Layout, layout_of
+from farl.observations import Flat, Layout, layout_of
 from farl.offline.bundle import OfflineBundle, Shape
 from farl.offline.critics import model_critic
 from farl.offline.demos import collect
 from farl.offline.pipeline import train
+from farl.online.failure_gate import FailureGate
 from farl.online.run import run
 from farl.progress import Progress
 from farl.types import Episode
@@ -315,6 +316,15 @@ def test_the_latent_model_learns_from_codes_too():
     config = LatentModelConfig(updates=25, batch=16, lr=5e-3, horizon=4, latent=16, width=32, heads=2)
     train_latent_model(model, normalizer, sampler, config, generator, Quiet())
     assert error() < 0.8 * before
+
+
+def test_the_gate_for_any_library_goes_round_a_flat_environment(seen):
+    with pytest.raises(UserError, match="observations are a Dict"):
+        FailureGate(gymnasium.make(TASK.id), seen / "bundle")
+    env = FailureGate(Flat(gymnasium.make(TASK.id), "the cliff"), seen / "bundle")
+    env.reset(seed=0)
+    *_, info = env.step(np.zeros(2, np.float32))
+    assert 0 <= info["risk"] <= 1
 
 
 def test_a_run_with_the_gate_repeats(seen, tmp_path):
