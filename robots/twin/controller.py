@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
@@ -76,6 +77,17 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         handlers[RobotCommand.kSetCollisionBehavior] = _SetCollisionBehavior
         handlers[RobotCommand.kAutomaticErrorRecovery] = _Recover
         handlers[RobotCommand.kGetRobotModel] = _GetRobotModel
+
+    def send_state(self) -> None:
+        """To the client, if its port is still there: one that has gone is told by its TCP connection a little later."""
+        with contextlib.suppress(ConnectionRefusedError):
+            super().send_state()
+
+    def _process_udp_commands(self) -> bool:
+        try:
+            return bool(super()._process_udp_commands())
+        except ConnectionRefusedError:
+            return False
 
     def watch(self, external: External) -> None:
         """After each step of the physics: compare with the thresholds, notice silence, go on with a recovery."""
@@ -169,6 +181,18 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         """Commands are taken from the client alone; the base class listens to every network."""
         super()._setup_udp_connection(network_udp_port)
         self._FrankaServer__udp_socket.connect((self._FrankaServer__client_address, network_udp_port))
+
+    def send_state(self) -> None:
+        """To the client, if it still listens."""
+        with contextlib.suppress(ConnectionRefusedError):
+            super().send_state()
+
+    def _process_udp_commands(self) -> bool:
+        """Those of the client; that it no longer listens is told by its silence."""
+        try:
+            return bool(super()._process_udp_commands())
+        except ConnectionRefusedError:
+            return False
 
     def _listen(self) -> None:
         """Abort a motion whose client has fallen silent: a frozen one would push on with its last torque."""

@@ -30,8 +30,10 @@ def start_twin() -> Iterator[Callable[..., Any]]:
         return started[-1]
 
     yield start
-    for process in started:
-        process.close()
+    for one in started:
+        if not one.process.running():
+            print(f"the twin at {one.host} ended by itself, or was ended: {one.process.last_words()}")
+        one.close()
 
 
 @pytest.fixture(scope="module")

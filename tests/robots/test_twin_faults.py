@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -191,6 +193,23 @@ def test_a_client_that_dies_or_hangs_in_motion_leaves_a_reflex(start_twin, how):
     assert robot.state.current_errors.communication_constraints_violation
     robot.recover_from_errors()
     assert wait_for(lambda: not robot.has_errors)
+    twin.close()
+
+
+def test_a_client_that_only_stops_listening_does_no_harm(start_twin):
+    """By hand: a connection whose datagrams nobody takes any more."""
+    twin = start_twin()
+    with socket.create_connection((twin.host, 1337)) as commands:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as states:
+            states.bind(("127.0.0.1", 0))
+            states.settimeout(5.0)
+            connect, number, size, version = 0, 1, 16, 10
+            commands.sendall(struct.pack("<IIIHH", connect, number, size, version, states.getsockname()[1]))
+            assert len(states.recv(65536)) > 1000
+        time.sleep(0.3)
+        assert twin.process.running()
+        assert twin.status()["connected"]
+    assert wait_for(lambda: not twin.status()["connected"])
     twin.close()
 
 
