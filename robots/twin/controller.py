@@ -78,12 +78,8 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         handlers[RobotCommand.kAutomaticErrorRecovery] = _Recover
         handlers[RobotCommand.kGetRobotModel] = _GetRobotModel
 
-    def send_state(self) -> None:
-        """To the client, if its port is still there: one that has gone is told by its TCP connection a little later."""
-        with contextlib.suppress(ConnectionRefusedError):
-            super().send_state()
-
     def _process_udp_commands(self) -> bool:
+        """From the client, if its port is still there: one that has gone is told by its TCP connection a little later."""
         try:
             return bool(super()._process_udp_commands())
         except ConnectionRefusedError:
