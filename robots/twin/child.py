@@ -71,6 +71,7 @@ class Child:
         return self._process.poll() is None
 
     def last_words(self) -> str:
+        """The last line of what it wrote to standard error."""
         if self._errors.closed:
             return "it was closed"
         self._errors.seek(0)
