@@ -136,7 +136,11 @@ def serve(listen: str, controller: str) -> None:
                     return
                 cut = word == "cut"
             elif ready is server:
-                passages.append(Passage(server.accept()[0], listen, controller))
+                client = server.accept()[0]
+                try:
+                    passages.append(Passage(client, listen, controller))
+                except ConnectionRefusedError:
+                    client.close()  # as the controller that is not there would do
             else:
                 passage = next((each for each in passages if ready in each.sockets), None)
                 if passage is not None and not passage.pass_on(ready, cut):

@@ -78,13 +78,6 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         handlers[RobotCommand.kAutomaticErrorRecovery] = _Recover
         handlers[RobotCommand.kGetRobotModel] = _GetRobotModel
 
-    def _process_udp_commands(self) -> bool:
-        """From the client, if its port is still there: one that has gone is told by its TCP connection a little later."""
-        try:
-            return bool(super()._process_udp_commands())
-        except ConnectionRefusedError:
-            return False
-
     def watch(self, external: External) -> None:
         """After each step of the physics: compare with the thresholds, notice silence, go on with a recovery."""
         sign = self.config.force_sign
@@ -177,11 +170,6 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         """Commands are taken from the client alone; the base class listens to every network."""
         super()._setup_udp_connection(network_udp_port)
         self._FrankaServer__udp_socket.connect((self._FrankaServer__client_address, network_udp_port))
-
-    def send_state(self) -> None:
-        """To the client, if it still listens."""
-        with contextlib.suppress(ConnectionRefusedError):
-            super().send_state()
 
     def _process_udp_commands(self) -> bool:
         """Those of the client; that it no longer listens is told by its silence."""
