@@ -171,6 +171,11 @@ class Controller(FrankaRobotServer):  # type: ignore[misc]
         super()._setup_udp_connection(network_udp_port)
         self._FrankaServer__udp_socket.connect((self._FrankaServer__client_address, network_udp_port))
 
+    def send_state(self) -> None:
+        """To the client, if it still listens."""
+        with contextlib.suppress(ConnectionRefusedError):
+            super().send_state()
+
     def _process_udp_commands(self) -> bool:
         """Those of the client; that it no longer listens is told by its silence."""
         try:
