@@ -376,7 +376,7 @@ def spread(seconds: list[float]) -> str:
     return f"{median(known):.2f} / {max(known):.2f}" if known else ""
 
 
-def report(lines: list[dict[str, Any]]) -> str:
+def report(lines: list[dict[str, Any]], of: str, command: str) -> str:
     """The page of all trials on record."""
     head = ["fault", "outcome (times)", "safe", "to safe, s: median / max", "back", "back, s: median / max"]
     trials: dict[str, list[Trial]] = {}
@@ -387,9 +387,9 @@ def report(lines: list[dict[str, Any]]) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("franky-control", "franky-sim", "mujoco"))
     return "\n".join(
         [
-            "# Faults of arm, network and policy",
+            f"# Faults of {of}",
             "",
-            f"`python -m experiments.robot_faults`, {packages}, Python {platform.python_version()}, {os.cpu_count()} cores. Load "
+            f"`{command}`, {packages}, Python {platform.python_version()}, {os.cpu_count()} cores. Load "
             f"averages while it ran: {min(loads):.0f} to {max(loads):.0f}, which driver and simulated controller shared the cores "
             "with: on a machine with a free core everything that waits for a process is faster.",
             "",
@@ -411,7 +411,8 @@ def play(host: str) -> None:
     Rig(None, arm).run(60.0)  # type: ignore[arg-type]
 
 
-def main() -> None:
+def main(of: str = "arm, network and policy", command: str = "python -m experiments.robot_faults") -> None:
+    """Try, record, and write the page of what the faults are ``of``, which ``command`` makes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=[], help="faults whose names begin like this")
@@ -432,7 +433,7 @@ def main() -> None:
             line = {"fault": name, **trial._asdict(), "load": os.getloadavg()[0]}
             write_table(record, COLUMNS, [*read_table(record), line])
             print(f"{name} {done + 1}: {trial}", flush=True)
-        write_text(options.output, report(read_table(record)))
+        write_text(options.output, report(read_table(record), of, command))
     print(f"wrote {options.output}")
 
 
