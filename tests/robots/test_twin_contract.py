@@ -22,7 +22,7 @@ pytest.importorskip("robosuite", reason="the robosuite twin's models")
 from experiments.robot_contract import ACTIONS, SEED, TASKS, apart, on_robosuite, on_the_wire
 
 APART_MM = 15.0
-"""measured: 8.4 at most; the wire twin plays in real time, and this computer may be busy"""
+"""measured: 8 to 9 at most; the wire twin plays in real time, and this computer may be busy"""
 
 
 @pytest.fixture(scope="module", params=TASKS, ids=lambda task: task.name)
