@@ -329,7 +329,8 @@ def told(well: bool, outcome: str) -> str:
 def playing(cabled: bool) -> Iterator[Rig]:
     """A rig whose arm moves, fresh for every trial; ``cabled`` lets the network be cut."""
     with ExitStack() as stack:
-        twin = stack.enter_context(TwinProcess(TASK, seed=3))
+        # An address of its own: the next free one would be taken by whoever starts a twin while this one's is killed.
+        twin = stack.enter_context(TwinProcess(TASK, seed=3, host=f"127.{50 + os.getpid() % 200}.9.2"))
         relay = stack.enter_context(Relay(f"127.{50 + os.getpid() % 200}.9.1", twin.host)) if cabled else None
         host = twin.host if relay is None else relay.host
         arm = FrankyArm(ArmConfig(host), TASK, Limits(), {"object": lambda: rig.age_s})
@@ -397,6 +398,9 @@ def report(lines: list[dict[str, Any]], of: str, command: str) -> str:
             "is at rest for good by the simulator's readings; where the simulator is frozen or killed, until commands are refused; "
             "for the second program, until it has its answer. *Back* is from the mending of the fault, or for a stop by force "
             "from rest, until a command is taken again.",
+            "",
+            "*FAILED* is any outcome but the expected one, such as the reflex of a controller whose client got no processor for "
+            "0.1 s; whether the arm was safe then is in the next column. What did not come back in 30 s counts as not back.",
             "",
             markdown(head, [row(name, done) for name, done in trials.items()]),
             "",
