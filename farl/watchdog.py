@@ -191,6 +191,12 @@ class GuardedVector(VectorWrapper):
         self._obs = np.zeros(self.observation_space.shape or (), np.float32)
         self._lost = ""
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the environments offer, such as their states."""
+        if name == "env" or name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:   # type: ignore[override]
         mask = (options.get("options") or {}).get("reset_mask")
         if mask is None or mask.all():

@@ -18,7 +18,7 @@ import pytest
 from experiments.run_equality import differences
 from farl import configuration
 from farl.algorithms.gate import GateConfig
-from farl.environments import TaskConfig, make_vector
+from farl.environments import TaskConfig, get_states, make_vector, set_states
 from farl.errors import UserError
 from farl.files import read_jsonl
 from farl.offline.bundle import OfflineBundle
@@ -73,6 +73,20 @@ def test_the_other_environments_do_not_notice(bundle, tmp_path):
             assert np.array_equal(expected[others], found[others])
         if other[3][4]:
             broken.reset(seed=[9] * 8, options={"reset_mask": ~others})
+
+
+@pytest.mark.parametrize("task", [cliff.TASK, TaskConfig("failurebench:FailureBench/BoundedPush-v0")])
+def test_watched_environments_give_their_states_and_go_on_from_them(task):
+    """Also those that step in one call: without states a run that is continued begins its open episodes anew."""
+    envs = make_vector(task, 2, Watchdog(WatchdogConfig()))
+    envs.reset(seed=[1, 2], options={"reset_mask": np.ones(2, bool)})
+    action = np.full(envs.action_space.shape, 0.3, np.float32)
+    envs.step(action)
+    states = get_states(envs)
+    assert states is not None
+    first = envs.step(action)[0]
+    set_states(envs, states)
+    assert np.array_equal(envs.step(action)[0], first)
 
 
 def test_a_failure_that_came_before_the_break_is_counted(bundle, tmp_path):
