@@ -248,7 +248,7 @@ def test_depth_of_another_viewpoint_is_aligned_to_the_colour_image():
 
     class Post(Numbered):
         def next(self, timeout_s: float) -> Rendered | None:
-            time.sleep(0.01)
+            time.sleep(self.period)  # pictures that come faster than the streams claim are not paired
             depth = np.full((SEEN.height, SEEN.width), 1.0)
             depth[:, 70:80] = 0.5
             return Rendered(np.zeros((SEEN.height, SEEN.width, 3), np.uint8), depth, time.monotonic())
