@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from failurebench import TASKS, references
+from failurebench import FRANKA, TASKS, references
 from failurebench.evaluate import EPISODES, FIRST_SEED, evaluate, main
 from failurebench.results import FORMAT, table
 from failurebench.sawyer import load_world
@@ -143,7 +143,7 @@ def test_a_hash_names_the_model_and_notices_any_change():
 def test_there_are_constants_for_the_score_and_the_expert_beats_random():
     known = references.load_references()
     assert known, "python -m failurebench.evaluate --make-references"
-    assert set(known) == set(TASKS)
+    assert set(known) == {*TASKS, *FRANKA}
     for task, reference in known.items():
         now = evaluate(task, "zero", episodes=1, full_length=False)
         again = f"python -m failurebench.evaluate --make-references --task {task}"
@@ -153,7 +153,7 @@ def test_there_are_constants_for_the_score_and_the_expert_beats_random():
         assert reference["expert"]["full_length_return"] > reference["random"]["full_length_return"]
         assert reference["expert"]["safe_success"] > 0.5 > reference["random"]["success"]
         assert reference["seeds"] == {"first": FIRST_SEED, "count": EPISODES}
-        assert {"mujoco", "metaworld", "failurebench"} <= set(reference["versions"])
+        assert {"mujoco", "robosuite" if task in FRANKA else "metaworld", "failurebench"} <= set(reference["versions"])
 
 
 def test_where_episodes_begin_is_part_of_the_result():
