@@ -22,7 +22,8 @@ test extras check: export OMP_NUM_THREADS = 1
 
 test: ALSO = browser
 test: setup
-	.venv/bin/python -m pytest -n 2
+	.venv/bin/python -m pytest -n 2 -m "not realtime"
+	.venv/bin/python -m pytest -m realtime
 
 extras: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sb3,minari,docs]"
@@ -33,7 +34,7 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	.venv/bin/python -m pytest -n 2 -m "not slow"
+	.venv/bin/python -m pytest -n 2 -m "not slow and not realtime"
 
 docs: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

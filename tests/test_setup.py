@@ -163,7 +163,7 @@ def test_ci_and_make_run_what_they_promise() -> None:
     assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
     for target, command in (
         ("demo", ".venv/bin/farl compare configs/quickstart.yaml"),
-        ("test", ".venv/bin/python -m pytest -n 2\n"),
+        ("test", '.venv/bin/python -m pytest -n 2 -m "not realtime"\n.venv/bin/python -m pytest -m realtime\n'),
         ("check", "lint-imports"),
         ("docs", "sphinx"),
     ):

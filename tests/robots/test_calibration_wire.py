@@ -36,7 +36,7 @@ def twice(arm: FrankyArm, config: CalibrateConfig) -> Places:
     yield from moved_by_arm(arm, OTHER, config)
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 def test_the_wire_twins_camera_is_found_where_it_was_put(tmp_path):
     said = io.StringIO()
     with TwinProcess(TASK) as twin:

@@ -51,7 +51,7 @@ def words(folder):
     return [event.word for event in read_events(folder).records]
 
 
-@pytest.mark.slow
+@pytest.mark.realtime
 def test_a_person_resets_stops_and_releases(wire):
     env, station, stage, folder = wire
     operator = station.operator
