@@ -140,11 +140,9 @@ def test_an_unplugged_gamepad_lets_go_and_is_taken_again_when_it_is_back(pad):
     gamepad.close()
 
 
-def test_no_gamepad_is_one_message():
-    sdl = pytest.importorskip("sdl2")
-    sdl.SDL_Init(sdl.SDL_INIT_GAMECONTROLLER)
-    if sdl.SDL_NumJoysticks():
-        pytest.skip("a gamepad is connected")
+def test_no_gamepad_is_one_message(monkeypatch):
+    pytest.importorskip("sdl2")
+    monkeypatch.setenv("SDL_GAMECONTROLLER_IGNORE_DEVICES_EXCEPT", "0xffff/0xffff")  # nor is one that is connected
     with pytest.raises(RobotError, match="no gamepad is connected"):
         open_operator(OperatorConfig("gamepad")).start()
 
@@ -179,6 +177,8 @@ def display(monkeypatch):
             ["Xvfb", "-displayfd", "1", "-nolisten", "tcp"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
     except FileNotFoundError:
+        # Not an omission: `make test` installs it where it may (scripts/setup browser); a machine without apt-get or without root's
+        # rights has none. What keys say is tested without a display above.
         pytest.skip("there is no Xvfb")
     number = server.stdout.readline().decode().strip()
     monkeypatch.setenv("DISPLAY", f":{number}")
