@@ -53,8 +53,8 @@ class TwinCameraConfig:
     rate_hz: float = 30.0
     fovy_deg: float = 42.0
     """from the picture's bottom to its top"""
-    eye: tuple[float, float, float] = (0.95, 0.35, 0.75)
-    """in the table's frame, m"""
+    eye: tuple[float, float, float] = (1.2, 0.0, 0.9)
+    """in the table's frame, m; facing the robot, where the finger hides the object least (results/camera_places.md)"""
     target: tuple[float, float, float] = (0.54, 0.0, 0.02)
     """what it looks at"""
     markers: bool = True
