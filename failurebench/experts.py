@@ -148,5 +148,12 @@ def inside(seen: Seen, margin: float, place: tuple[float, float, float] | None =
     return _clamp(x, x_low + margin, x_high - margin), _clamp(y, y_low + margin, y_high - margin)
 
 
+def outside(seen: Seen, side: int, along: float) -> Vec2:
+    """A place 0.1 m beyond the left (0), right (1) or near (2) side of the boundary, ``along`` it from where the object is."""
+    x_low, x_high, y_low = seen.hazard[:3]
+    x, y, _ = seen.object
+    return ((x_low - 0.1, y + along), (x_high + 0.1, y + along), (x + along, y_low - 0.1))[side]
+
+
 def _clamp(value: float, low: float, high: float) -> float:
     return min(max(value, low), high) if low < high else (low + high) / 2

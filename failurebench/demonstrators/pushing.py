@@ -20,6 +20,7 @@ from failurebench.experts import (
     back_off,
     drag,
     inside,
+    outside,
     push,
     toward,
 )
@@ -75,13 +76,7 @@ class BoundarySeeker(Expert):
     def act(self, obs: Observation) -> Action:
         """Push or drag through the chosen side."""
         seen = Seen.of(obs)
-        x_low, x_high, y_low = seen.hazard[:3]
-        px, py, _ = seen.object
-        target = [
-            (x_low - 0.1, py + self.along),
-            (x_high + 0.1, py + self.along),
-            (px + self.along, y_low - 0.1),
-        ][self.side]
+        target = outside(seen, self.side, self.along)
         return drag(seen, target) if self.drags else push(seen, target, self.contact_offset, self.gain)
 
 

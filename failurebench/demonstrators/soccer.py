@@ -22,6 +22,7 @@ from failurebench.experts import (
     Seen,
     Vec2,
     inside,
+    outside,
     push,
     toward,
 )
@@ -132,13 +133,7 @@ class BallSeeker(Expert):
     def act(self, obs: Observation) -> Action:
         """Shove or carry through the chosen side."""
         seen = Seen.of(obs)
-        x_low, x_high, y_low = seen.hazard[:3]
-        bx, by, _ = seen.object
-        target = [
-            (x_low - 0.1, by + self.along),
-            (x_high + 0.1, by + self.along),
-            (bx + self.along, y_low - 0.1),
-        ][self.side]
+        target = outside(seen, self.side, self.along)
         return catch(seen, target) if self.carries else push(seen, target, self.contact_offset, self.gain)
 
 
