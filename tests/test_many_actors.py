@@ -15,11 +15,11 @@ from farl.compare import study
 from farl.environments import TaskConfig
 from farl.errors import UserError
 from farl.offline.bundle import OfflineBundle
-from farl.online import many_actors
 from farl.online.config import OnlineConfig
-from farl.online.many_actors import Actors
+from farl.online.distributed import many_actors
+from farl.online.distributed.many_actors import Actors
+from farl.online.distributed.seats import ProcessSeat
 from farl.online.run import Session, run, train
-from farl.online.seats import ProcessSeat
 
 torch.set_num_threads(1)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from farl.files import read_jsonl
 from farl.online.actor import Actor
-from farl.online.many_actors import Actors
+from farl.online.distributed.many_actors import Actors
 from farl.online.recorder import Recorder
 
 

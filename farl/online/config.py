@@ -16,9 +16,9 @@ from farl.algorithms.ppo import PPO, PPOConfig
 from farl.environments import TaskConfig
 from farl.methods import ControlsConfig, Parts, find
 from farl.offline.bundle import OfflineBundle
+from farl.online.distributed.other_process import LinkConfig
 from farl.online.finite import FiniteGuard
 from farl.online.learner import Learner
-from farl.online.other_process import LinkConfig
 from farl.watchdog import WatchdogConfig
 
 EXTENDABLE = (

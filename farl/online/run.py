@@ -17,16 +17,17 @@ from farl.environments import get_states, make_vector
 from farl.methods import find
 from farl.offline.bundle import OfflineBundle
 from farl.offline.evaluation import evaluate
-from farl.online import checkpoint, protocol
+from farl.online import checkpoint
 from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
 from farl.online.adoption import adopt
 from farl.online.config import EXTENDABLE, OnlineConfig, learner_of, parts_of
+from farl.online.distributed import protocol
+from farl.online.distributed.many_actors import Actors, remote_actors
+from farl.online.distributed.other_process import OtherProcess
 from farl.online.failure_gate import check_fit
 from farl.online.finite import FiniteGuard
 from farl.online.learner import Handover, Learner, Learning, SameProcess, Update
-from farl.online.many_actors import Actors, remote_actors
-from farl.online.other_process import OtherProcess
 from farl.online.provenance import describe_run, is_finished, mark
 from farl.online.recorder import Recorder
 from farl.outputs import check, claim

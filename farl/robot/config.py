@@ -15,7 +15,7 @@ from farl.algorithms.gate import GateConfig
 from farl.algorithms.ppo import PPOConfig
 from farl.environments import TaskConfig
 from farl.online.config import OnlineConfig
-from farl.online.other_process import LinkConfig
+from farl.online.distributed.other_process import LinkConfig
 from farl.watchdog import WatchdogConfig
 from robots.config import TWIN, RobotConfig
 

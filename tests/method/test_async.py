@@ -14,7 +14,7 @@ import torch
 from farl.algorithms.gate import GateConfig
 from farl.algorithms.rollout import Rollout
 from farl.offline.bundle import OfflineBundle
-from farl.online.other_process import LinkConfig, OtherProcess
+from farl.online.distributed.other_process import LinkConfig, OtherProcess
 from farl.online.run import Session, run
 from method import cliff
 from method.test_runs import equal_runs

@@ -17,7 +17,7 @@ import pytest
 from farl import configuration
 from farl.errors import UserError
 from farl.online.actor import Actor
-from farl.online.other_process import LinkConfig, OtherProcess
+from farl.online.distributed.other_process import LinkConfig, OtherProcess
 from farl.online.run import OnlineConfig, run
 from method import cliff
 from method.test_async import GATED, gone, learner_pid
@@ -150,8 +150,8 @@ def test_an_actor_without_a_learner_goes_on_for_a_bounded_number_of_rollouts_the
 
 
 def test_a_learner_that_can_never_start_stops_the_run_with_its_last_words(bundle_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("farl.online.courier.PAUSES_S", (0.0,))
-    monkeypatch.setattr("farl.online.routes.ATTEMPTS", 2)
+    monkeypatch.setattr("farl.online.distributed.courier.PAUSES_S", (0.0,))
+    monkeypatch.setattr("farl.online.distributed.routes.ATTEMPTS", 2)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     config = cliff.online(bundle_folder, tmp_path / "run", **{**GATED, "evaluation_episodes": 0})
     with pytest.raises(UserError, match="ended 2 times in a row without an update"):

@@ -17,13 +17,13 @@ import torch
 from farl.algorithms.rollout import Rollout
 from farl.errors import UserError
 from farl.offline.bundle import OfflineBundle
-from farl.online import link, protocol, wire
-from farl.online.courier import Courier
+from farl.online.distributed import link, protocol, wire
+from farl.online.distributed.courier import Courier
+from farl.online.distributed.link import Channel, LinkLost, WrongKey
+from farl.online.distributed.other_process import LinkConfig
+from farl.online.distributed.serving import LearnerServer
 from farl.online.learner import Handover
-from farl.online.link import Channel, LinkLost, WrongKey
-from farl.online.other_process import LinkConfig
 from farl.online.run import OnlineConfig, learner_of, run
-from farl.online.serving import LearnerServer
 from method import cliff
 
 KEY, OTHER = b"k" * 64, b"o" * 64

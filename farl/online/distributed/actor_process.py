@@ -1,4 +1,4 @@
-"""``python -m farl.online.actor_process``: a remote actor that reads messages from its standard input and answers on its output."""
+"""``python -m farl.online.distributed.actor_process``: a remote actor, asked on its input, answering on its output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def main() -> None:
     """Answer until the input ends, which it does with the process that writes to it."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())   # what an environment prints must not get among the answers
-    from farl.online.remote_actor import RemoteActor
+    from farl.online.distributed.remote_actor import RemoteActor
 
     actor = RemoteActor()
     while (message := read_frame(sys.stdin.buffer)) is not None:

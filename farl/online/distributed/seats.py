@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from farl.cluster.ray_cluster import RayCluster
 from farl.errors import UserError
-from farl.online.actor_process import LENGTH, read_frame
+from farl.online.distributed.actor_process import LENGTH, read_frame
 
 ANSWER_S = 900.0
 """seconds that an actor may take to begin, or for one rollout"""
@@ -54,7 +54,7 @@ class ProcessSeat:
     def start(self) -> None:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "farl.online.actor_process"],
+                [sys.executable, "-m", "farl.online.distributed.actor_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -99,7 +99,7 @@ class RaySeat:
         self._answers: deque[Any] = deque()
 
     def start(self) -> None:
-        from farl.online.remote_actor import RemoteActor
+        from farl.online.distributed.remote_actor import RemoteActor
 
         remote = self._ray.remote(num_cpus=CPUS, max_restarts=0)(RemoteActor)
         self._actor = remote.options(runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}).remote()

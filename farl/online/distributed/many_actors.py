@@ -19,12 +19,12 @@ from farl.cluster.ray_cluster import RayCluster
 from farl.cluster.trees import pack
 from farl.errors import UserError
 from farl.networks.policy import GaussianPolicy
-from farl.online import wire
 from farl.online.accounting import EpisodeRecord, Ledger
 from farl.online.actor import OnEpisode, OnLost
 from farl.online.checkpoint import from_tensors, to_tensors
 from farl.online.config import OnlineConfig
-from farl.online.seats import Gone, ProcessSeat, RaySeat, Seat, check_room
+from farl.online.distributed import wire
+from farl.online.distributed.seats import Gone, ProcessSeat, RaySeat, Seat, check_room
 
 REPLACEMENTS = 3
 """how often in a row one actor is replaced"""

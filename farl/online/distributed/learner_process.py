@@ -1,4 +1,4 @@
-"""The learner's process: ``python -m farl.online.learner_process CONFIG.yaml [--flag value ...]``.
+"""The learner's process: ``python -m farl.online.distributed.learner_process CONFIG.yaml [--flag value ...]``.
 
 The actor's process starts it with its own configuration. On another machine it is started by hand, with the same configuration and
 bundle, ``--link.host`` and ``--link.port`` to listen at, and ``--link.key`` with a copy of the run's key.
@@ -33,12 +33,12 @@ def _serve(argv: list[str]) -> None:
     from farl import configuration
     from farl.files import write_text
     from farl.offline.bundle import OfflineBundle
-    from farl.online import link, protocol
     from farl.online.config import OnlineConfig, learner_of
-    from farl.online.routes import ADDRESS, KEY
-    from farl.online.serving import LearnerServer
+    from farl.online.distributed import link, protocol
+    from farl.online.distributed.routes import ADDRESS, KEY
+    from farl.online.distributed.serving import LearnerServer
 
-    config = configuration.load(OnlineConfig, argv, "python -m farl.online.learner_process", __doc__ or "")
+    config = configuration.load(OnlineConfig, argv, "python -m farl.online.distributed.learner_process", __doc__ or "")
     os.nice(config.link.nice)
     torch.manual_seed(config.seed)
     bundle = OfflineBundle.load(config.bundle, config.task)

@@ -15,11 +15,11 @@ from farl.environments import make_vector
 from farl.errors import UserError
 from farl.methods import find
 from farl.offline.bundle import OfflineBundle
-from farl.online import wire
 from farl.online.accounting import EpisodeRecord
 from farl.online.actor import Actor
 from farl.online.checkpoint import from_tensors, to_tensors
 from farl.online.config import OnlineConfig, parts_of
+from farl.online.distributed import wire
 from farl.online.finite import FiniteGuard
 from farl.watchdog import Watchdog
 

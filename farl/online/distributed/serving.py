@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from farl.errors import UserError
-from farl.online import link, protocol, wire
+from farl.online.distributed import link, protocol, wire
+from farl.online.distributed.link import Channel, LinkLost
 from farl.online.learner import Handover, Learner
-from farl.online.link import Channel, LinkLost
 
 MOST_WAITING = 64
 """rollouts that are held; an actor that sends more does not keep to its bound and is cut off"""

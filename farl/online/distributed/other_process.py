@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from farl.errors import UserError
-from farl.online import link, protocol, wire
-from farl.online.courier import Courier
+from farl.online.distributed import link, protocol, wire
+from farl.online.distributed.courier import Courier
+from farl.online.distributed.routes import KEY, START_S, Elsewhere, Started
 from farl.online.learner import Handover, Update
-from farl.online.routes import KEY, START_S, Elsewhere, Started
 
 
 @dataclass(frozen=True)

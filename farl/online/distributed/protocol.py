@@ -11,7 +11,7 @@ import yaml
 from farl import configuration
 from farl.algorithms.rollout import Rollout
 from farl.offline.bundle import OfflineBundle
-from farl.online import wire
+from farl.online.distributed import wire
 from farl.online.learner import Handover
 
 VERSION = 1

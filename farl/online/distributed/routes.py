@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from farl.errors import UserError
-from farl.online import link
-from farl.online.courier import Courier
-from farl.online.link import Channel, LinkLost, WrongKey
+from farl.online.distributed import link
+from farl.online.distributed.courier import Courier
+from farl.online.distributed.link import Channel, LinkLost, WrongKey
 
 ADDRESS, LOG, KEY = "learner.json", "learner.log", "link.key"
 """what lies in a run's directory beside its results"""
@@ -59,7 +59,7 @@ class Started:
         return self._connect(self._awaited())
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "farl.online.learner_process", str(self.folder / "config.yaml")]
+        command = [sys.executable, "-m", "farl.online.distributed.learner_process", str(self.folder / "config.yaml")]
         for name, value in self.flags.items():   # the run's configuration may have been continued with others since
             command += [f"--link.{name.replace('_', '-')}", str(value)]
         log: IO[bytes]

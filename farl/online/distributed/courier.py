@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from farl.errors import UserError
-from farl.online import protocol, wire
-from farl.online.link import GREETING_S, Channel, LinkLost
+from farl.online.distributed import protocol, wire
+from farl.online.distributed.link import GREETING_S, Channel, LinkLost
 
 PAUSES_S = (0.0, 0.5, 2.0, 5.0)
 """before the first, second, ... attempt in a row to reach the learner; the last one before all further"""
