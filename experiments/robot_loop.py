@@ -28,9 +28,10 @@ from farl.algorithms.router import Router, Ungated
 from farl.methods import find
 from farl.offline.bundle import OfflineBundle
 from farl.online.config import OnlineConfig, learner_of, parts_of
+from farl.online.distributed.learner_process import step_back
 from farl.online.provenance import git_commit, versions
 from farl.robot.config import RobotSessionConfig
-from farl.robot.launching import played
+from farl.robot.launching import played, yield_often
 from robots.env import FrankaTaskEnv
 from robots.operator.choice import OperatorConfig
 from robots.session.opening import station_of
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--learn", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    yield_often()
     config = OnlineConfig(task=OfflineBundle.load(arguments.bundle).task, bundle=arguments.bundle)
     if arguments.learn:
         learn(config)
@@ -157,7 +158,8 @@ def learn(config: OnlineConfig) -> None:
     """One update after another on a session's 256 steps, for ever."""
     bundle = OfflineBundle.load(config.bundle)
     ours = RobotSessionConfig(task=config.task, bundle=config.bundle).online()
-    os.nice(ours.link.nice)
+    if ours.link.spare:
+        step_back()
     learner, shape = learner_of(ours, bundle), bundle.shape
     generator = torch.Generator().manual_seed(0)
     rollout = Rollout.empty(ours.rollout_steps, 1, shape.obs_dim, shape.act_dim)

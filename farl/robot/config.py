@@ -48,7 +48,7 @@ class RobotSessionConfig:
     """how steps of recovery and of people are credited; None takes the method's own"""
     learner: Literal["process", "here"] = "process"
     """``here`` learns between episodes in the session's own process, for computers without a core to spare"""
-    link: LinkConfig = field(default_factory=lambda: LinkConfig(nice=10))
+    link: LinkConfig = field(default_factory=lambda: LinkConfig(spare=True))
     twin: bool = False
     """play on the wire twin, whatever the robot's address is"""
     confirm: str = ""

@@ -53,11 +53,17 @@ def run_session(config: RobotSessionConfig) -> Path:
     if config.preflight:
         for tried in rehearse(robot, task):
             print(f"rehearsal: {tried.what} ({tried.found})")
-    torch.set_num_threads(1)   # a tiny network on several threads would take them from the 1 kHz loop
+    yield_often()
     env = FrankaTaskEnv(task, lambda: station_of(robot, task), robot.env)
     with RobotSession(config, env, record) as session:
         session.play()
     return config.out
+
+
+def yield_often() -> None:
+    """Let no thread of this process wait long for another: for the whole process, so it is the program that asks for it."""
+    torch.set_num_threads(1)   # a tiny network on several threads would take them from the 1 kHz loop
+    sys.setswitchinterval(0.0005)   # a command that is due would wait 5 ms for the thread that looks at pictures
 
 
 def played(config: RobotSessionConfig) -> tuple[FrankaTask, RobotConfig]:

@@ -40,12 +40,10 @@ class LinkConfig:
     """seconds that one update may take"""
     patience_s: float = 600.0
     """seconds that either side waits for the other to come back"""
-    nice: int = 0
-    """politeness of the learner's process, 0 to 19: a robot's loop on the same few cores goes first"""
+    spare: bool = False
+    """whether the learner's process runs only where nothing else wants the core: a robot's loop on the same few cores goes first"""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.nice <= 19:
-            raise ValueError(f"link.nice is {self.nice}; give 0 to 19")
         for name, least in (("ahead", 0), ("spool", 1), ("port", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"link.{name} is {getattr(self, name)}; give {least} or more")
