@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,8 +55,8 @@ class Measured:
 
     period: list[float] = field(default_factory=list)
     decision: list[float] = field(default_factory=list)
-    held: int = 0
-    lost: int = 0
+    held: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     def row(self, name: str) -> list[str]:
         """For the table."""
@@ -63,7 +64,12 @@ class Measured:
         for values in (self.period, self.decision):
             p50, p99 = np.percentile(values, [50, 99])
             cells.append(f"{p50:.1f} / {p99:.1f} / {max(values):.1f}")
-        return [*cells, str(self.held), str(self.lost)]
+        return [*cells, told(self.held), told(self.lost)]
+
+
+def told(reasons: list[str]) -> str:
+    """How often which."""
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(reasons).items()) or "0"
 
 
 def main() -> None:
@@ -137,8 +143,10 @@ def episode(
         if begun:
             measured.period.append(1e3 * env.pace.period)
         measured.decision.append(1e3 * (gated.decided_at - gated.observed_at))
-        measured.held += "held" in info["clipped"]
-        measured.lost += bool(info["lost"])
+        if "held" in info["clipped"]:
+            measured.held.append(", ".join(word for word in info["clipped"] if word != "held"))
+        if info["lost"]:
+            measured.lost.append(info["lost"])
 
 
 @contextlib.contextmanager

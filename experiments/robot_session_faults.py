@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,17 @@ from robots.arm.franky_arm import FrankyArm
 from robots.config import RobotConfig
 from robots.env import EnvConfig, FrankaTaskEnv
 from robots.errors import RobotError
+from robots.eyes import rendered_eyes
 from robots.limits import Limits
 from robots.operator.gamepad import BUTTONS, Gamepad
 from robots.operator.interface import Operator
 from robots.operator.scripted import ScriptedOperator
+from robots.perception.interface import Estimator
 from robots.session.episode import RulesConfig
 from robots.session.journal import Journal, read_steps
+from robots.session.opening import CAMERA, ages_of
 from robots.session.station import Station
+from robots.twin.camera import TwinCamera
 from robots.twin.estimator import TwinEstimator
 from robots.twin.side import SideChannel
 
@@ -50,10 +54,17 @@ ACTION = (-0.1, 0.6)
 """off to the side, where nothing stands"""
 
 
-def table_at(host: str, folder: Path | None, operator: Operator | None = None) -> FrankaTaskEnv:
-    """An environment on a twin that is already there; its process is not the station's to end."""
-    side, arm = SideChannel(host), FrankyArm(ArmConfig(host), TASK, Limits())
-    station = Station(arm, TwinEstimator(host), operator or ScriptedOperator(), stage=side, others=(side,))
+def table_at(
+    host: str, folder: Path | None, operator: Operator | None = None, feed: TwinCamera | None = None
+) -> FrankaTaskEnv:
+    """An environment on a twin that is already there, seen by ``feed`` if one is given; neither is the station's to end."""
+    side, cameras = SideChannel(host), {}
+    eyes: Estimator = TwinEstimator(host)
+    if feed is not None:
+        sight = rendered_eyes(feed, feed.table_from_camera, TASK)
+        eyes, cameras = sight.estimator, {CAMERA: sight.camera}
+    arm = FrankyArm(ArmConfig(host), TASK, Limits(), ages_of(eyes))
+    station = Station(arm, eyes, operator or ScriptedOperator(), cameras, side, others=(side,))
     journal = None if folder is None else Journal(folder, {"config_hash": "faults"})
     return FrankaTaskEnv(TASK, lambda: station, None, journal)
 
@@ -120,6 +131,34 @@ def unplugged(rig: Rig) -> Trial:
         back = next_episode(env, 1)
     sdl2.SDL_Quit()
     return Trial(told(lost == "operator_unplugged", "held, the episode lost"), safe, back)
+
+
+@fault("session's camera unplugged")
+def camera_lost(rig: Rig) -> Trial:
+    return blinded(rig, TwinCamera.unplug, TwinCamera.plug_in)
+
+
+@fault("session's camera hangs")
+def camera_stale(rig: Rig) -> Trial:
+    return blinded(rig, TwinCamera.freeze, TwinCamera.thaw)
+
+
+def blinded(rig: Rig, strike: Callable[[TwinCamera], None], mend: Callable[[TwinCamera], None]) -> Trial:
+    """What the arm does without pictures; the camera works again for the next episode."""
+    rig.arm.close()
+    feed = TwinCamera(rig.twin.host)
+    with contextlib.closing(table_at(rig.twin.host, None, None, feed)) as env:
+        env.reset(seed=0)
+        for _ in range(4):
+            step(env)
+        since, lost = time.monotonic(), ""
+        strike(feed)
+        while not lost and time.monotonic() - since < 3.0:
+            lost = step(env)["lost"]
+        safe = rig.at_rest(since)
+        mend(feed)
+        back = next_episode(env, 1)
+    return Trial(told(bool(lost), f"held, the episode lost as {lost}"), safe, back)
 
 
 @fault("session's disk full")

@@ -35,7 +35,7 @@ def station_of(config: RobotConfig, task: FrankaTask) -> Station:
             "calibration, which `farl robot calibrate` makes"
         )
     sight = open_eyes(Path(config.eyes), task, robot_name(config.arm))
-    arm = FrankyArm(config.arm, task, config.bounds, _ages(sight.estimator))
+    arm = FrankyArm(config.arm, task, config.bounds, ages_of(sight.estimator))
     return Station(arm, sight.estimator, open_operator(config.operator), {CAMERA: sight.camera}, box=_box(config))
 
 
@@ -52,7 +52,7 @@ def _twin(config: RobotConfig, task: FrankaTask) -> Station:
             sight = rendered_eyes(feed, feed.table_from_camera, task)
             cameras, estimator = {CAMERA: sight.camera}, sight.estimator
         eyes: Estimator = estimator or TwinEstimator(twin.host)
-        arm = FrankyArm(dataclasses.replace(config.arm, host=twin.host), task, config.bounds, _ages(eyes))
+        arm = FrankyArm(dataclasses.replace(config.arm, host=twin.host), task, config.bounds, ages_of(eyes))
         return Station(arm, eyes, open_operator(config.operator), cameras, twin, _box(config), (twin,))
     except BaseException:
         twin.close()
@@ -63,7 +63,7 @@ def _box(config: RobotConfig) -> tuple[Range, Range]:
     return config.bounds.x_m, config.bounds.y_m
 
 
-def _ages(estimator: Estimator) -> dict[str, Callable[[], float]]:
+def ages_of(estimator: Estimator) -> dict[str, Callable[[], float]]:
     """For the arm's watchdog: how old what is seen is."""
 
     def age() -> float:
