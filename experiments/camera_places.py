@@ -99,7 +99,7 @@ def places() -> list[TwinCameraConfig]:
             for bearing in map(math.radians, BEARINGS_DEG):
                 x, y = MIDDLE[0] + reach * math.cos(bearing), MIDDLE[1] + reach * math.sin(bearing)
                 found.append(TwinCameraConfig(eye=(round(x, 2), round(y, 2), height)))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def look(twin: TwinConfig, poses: Sequence[Pose], camera: TwinCameraConfig) -> Seen:
