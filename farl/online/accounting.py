@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -186,6 +186,13 @@ class Ledger:
             "first_failure": record.first_failure,
             "reason": reason,
         }
+
+    def adopt_all(self, lines: Sequence[Mapping[str, Any]], lost: int) -> int:
+        """Count episodes of which only their lines are left, and lost ones; the agent step at which the last of them ended."""
+        for line in lines:
+            self.adopt(line)
+        self.lost += lost
+        return max((int(line["end_step"]) for line in lines), default=0)
 
     def adopt(self, line: Mapping[str, Any]) -> None:
         """Count an episode of which only its line in ``episodes.jsonl`` is left."""

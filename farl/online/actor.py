@@ -93,10 +93,7 @@ class Actor:
 
     def adopt(self, lines: Sequence[Mapping[str, Any]], lost: int) -> None:
         """Count episodes that an earlier process finished or lost after its last checkpoint, and begin new ones after them."""
-        for line in lines:
-            self.ledger.adopt(line)
-        self.ledger.lost += lost
-        self.steps = max([self.steps, *(int(line["end_step"]) for line in lines)])
+        self.steps = max(self.steps, self.ledger.adopt_all(lines, lost))
         self.begun += len(lines) + lost
         self._begin(np.ones(self.envs.num_envs, dtype=bool))
 

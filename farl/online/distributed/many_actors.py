@@ -98,10 +98,7 @@ class Actors:
 
     def adopt(self, lines: Sequence[Mapping[str, Any]], lost: int) -> None:
         """Count episodes that were finished or lost after the last checkpoint; the actors begin new ones after them."""
-        for line in lines:
-            self.ledger.adopt(line)
-        self.ledger.lost += lost
-        self.steps = max([self.steps, *(int(line["end_step"]) for line in lines)])
+        self.steps = max(self.steps, self.ledger.adopt_all(lines, lost))
         for state in self._states:
             if state is not None:
                 state["begun"] += len(lines) + lost
