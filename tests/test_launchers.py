@@ -369,12 +369,13 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def tiny(prepared: Path, out: Path, **changes) -> StudyConfig:
-    """A study whose runs are still to be made: eight short iterations each, a checkpoint every third."""
+    """A study whose runs are still to be made: some five seconds each with a checkpoint every tenth of one, long enough to be met
+    in the middle by what is collected once a second."""
     shutil.copytree(prepared, out)
     return StudyConfig(
         task=cliff.TASK, methods=("uni-o4", "farl"), seeds=(0,), out=out, jobs=2,
         demos=cliff.few(Path("x")), offline=cliff.hurried(Path("x"), Path("y")),
-        online=cliff.online(Path("y"), Path("z"), gate=GateConfig(threshold=0.02), steps=2048, **changes),
+        online=cliff.online(Path("y"), Path("z"), gate=GateConfig(threshold=0.02), steps=6144, **changes),
     )  # fmt: skip
 
 
