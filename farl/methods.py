@@ -68,7 +68,7 @@ class Parts:
     controls: ControlsConfig
     generator: torch.Generator
     """randomness of the gate, apart from exploration: a gate never changes the actions proposed"""
-    handover_price: float = 0.0
+    handover_price: float = 1.0
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
     mppi: MPPIConfig = field(default_factory=MPPIConfig)
 
@@ -106,7 +106,7 @@ class Method:
     """whose calibrated scores the threshold comes from, ``model``, ``q_risk`` or ``paper``; None where it is fixed"""
     gate: Callable[[GateConfig], GateConfig] = lambda gate: gate
     """the configured gate, or what the method makes of it"""
-    credit: CreditMode = "proposed"
+    credit: CreditMode = "handover"
     objective: Callable[[Parts], Objective] = lambda parts: ChargedHandover(parts.handover_price)
     """what the task policy learns; without a gate nothing is ever handed over, so nothing is charged"""
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-CreditMode = Literal["proposed", "mask", "executed", "zfilter"]
+CreditMode = Literal["handover", "proposed", "mask", "executed", "zfilter"]
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,16 @@ def assign(
     proposed_log_prob: Float[Tensor, " n"],
     executed_log_prob: Float[Tensor, " n"],
     gated: Bool[Tensor, " n"],
+    handover: Bool[Tensor, " n"],
     z_max: Float[Tensor, " n"],
     z_limit: float = 4.0,
 ) -> Credit:
     """Action, log-probability and weight of every step.
 
-    * ``proposed`` (default): the task policy's own action. On-policy for the MDP "environment with its shield"
-      (docs/method.md argues it from measurements).
-    * ``mask``: gated steps train the critic only.
+    * ``handover`` (default): the task policy's own action where it called recovery; what it proposes while recovery acts
+      changes nothing that happens, so those steps train the critic only (docs/method.md argues it from measurements).
+    * ``proposed``: the task policy's own action on every step.
+    * ``mask``: gated steps train the critic only, the one that called recovery included.
     * ``executed`` (the paper): the recovery action. It was not drawn from the policy, so the ratio starts at one but
       saturates at once and its gradient is large where |a_rec - mu| is many standard deviations.
     * ``zfilter``: as ``executed``, but not where a coordinate is more than ``z_limit`` standard deviations away.
@@ -44,6 +46,8 @@ def assign(
     everywhere = torch.ones_like(proposed_log_prob)
     if mode == "proposed":
         return Credit(proposed, proposed_log_prob, everywhere)
+    if mode == "handover":
+        return Credit(proposed, proposed_log_prob, (~gated | handover).float())
     if mode == "mask":
         return Credit(proposed, proposed_log_prob, (~gated).float())
     if mode == "zfilter":

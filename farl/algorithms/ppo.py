@@ -77,7 +77,7 @@ class PPO:
             self.credit,
             *(
                 getattr(rollout, name).flatten(0, 1)
-                for name in ("proposed", "executed", "proposed_log_prob", "executed_log_prob", "gated", "z_max")
+                for name in ("proposed", "executed", "proposed_log_prob", "executed_log_prob", "gated", "handover", "z_max")
             ),
         )
         anneal(self.policy_optimizer, done)

@@ -55,8 +55,9 @@ class OnlineConfig:
     gate: GateConfig = field(default_factory=GateConfig)
     credit: CreditMode | None = None
     """how gated steps are credited; None takes the method's own"""
-    handover_price: float = 0.0
-    """share of what was still to come that the policy is charged when recovery takes over; 0 charges nothing"""
+    handover_price: float = 1.0
+    """share of what was still to come that the policy is charged when recovery takes over: 1 ends the episode for it, 0 charges
+    nothing"""
     constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
     mppi: MPPIConfig = field(default_factory=MPPIConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)

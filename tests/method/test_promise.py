@@ -260,10 +260,10 @@ def test_the_threshold_stays_between_its_floor_and_what_was_calibrated():
 
 
 def test_an_adapting_run_continues_bit_for_bit_and_records_its_threshold(bundle, tmp_path, monkeypatch):
-    """From a calibration that was far too trusting, so that failures are missed."""
+    """From a calibration that was far too trusting, and with hand-overs that cost nothing, so that failures are missed."""
     trusting = replace(bundle.calibration, warned=np.linspace(0.5, 0.9999, 100).tolist())
     replace(bundle, calibration=trusting).save(tmp_path / "bundle")
-    changes = {"method": "farl", "gate": GateConfig(miss_rate=0.9, adapt=0.5)}
+    changes = {"method": "farl", "gate": GateConfig(miss_rate=0.9, adapt=0.5), "credit": "proposed", "handover_price": 0.0}
     whole = run(cliff.online(tmp_path / "bundle", tmp_path / "whole", **changes))
     parts = cliff.online(tmp_path / "bundle", tmp_path / "parts", **changes)
     run_until(parts, 600, monkeypatch)

@@ -156,7 +156,8 @@ def hasty(bundle, tmp_path) -> Path:
 
 
 def test_totals_episodes_and_metrics_tell_the_same_story(hasty, tmp_path):
-    out = run(cliff.online(hasty, tmp_path / "run", method="random-gate", controls=ControlsConfig(random_rate=0.2)))
+    chance = ControlsConfig(random_rate=0.2)
+    out = run(cliff.online(hasty, tmp_path / "run", method="random-gate", controls=chance, credit="proposed", handover_price=0.0))
     episodes, last = cliff.lines(out, "episodes"), cliff.lines(out, "metrics")[-1]
     assert last["episodes"] == len(episodes)
     assert last["failures"] == sum(line["failed"] for line in episodes) >= 5
