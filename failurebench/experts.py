@@ -24,6 +24,9 @@ CLEAR_ABOVE_M = 0.11
 FIST_OPENING = 0.33
 """a closed gripper with nothing in it opens less than this"""
 
+FIST_BELOW = 0.4
+"""gripper opening below which the fingers hold nothing and are a fist"""
+
 HELD_BELOW_M = 0.045
 """height of the hand over the puck's centre below which the puck is between the fingers"""
 
@@ -84,6 +87,13 @@ def toward(hand: tuple[float, float, float], x: float, y: float, z: float, grip:
     """Move the hand to a point, proportionally: full speed from 1 / ``gain`` metres away."""
     action = np.array([gain * (x - hand[0]), gain * (y - hand[1]), gain * (z - hand[2]), grip], np.float32)
     return np.clip(action, -1.0, 1.0)
+
+
+def follow(seen: Seen, z: float, grip: float) -> Action:
+    """Move over the object, matching its speed: full speed from 1 / 15 metres away."""
+    vx, vy, _ = seen.object_velocity
+    action = toward(seen.hand, seen.object[0], seen.object[1], z, grip, gain=15.0)
+    return np.clip(action + np.array([100.0 * vx, 100.0 * vy, 0.0, 0.0], np.float32), -1.0, 1.0)
 
 
 def drag(seen: Seen, target: Vec2) -> Action:

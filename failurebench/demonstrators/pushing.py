@@ -9,8 +9,10 @@ import numpy as np
 from failurebench.experts import (
     CLEAR_BESIDE_M,
     CLOSED,
+    FIST_BELOW,
     OPEN,
     OVER_M,
+    PUSH_HEIGHT_M,
     WAIT_HEIGHT_M,
     Action,
     Expert,
@@ -19,11 +21,27 @@ from failurebench.experts import (
     Vec2,
     back_off,
     drag,
+    follow,
     inside,
     outside,
     push,
     toward,
 )
+
+OVER_BESIDE_M = 0.03
+"""horizontal distance within which a hand is over the puck, not beside it"""
+
+LIES_BELOW = 0.5
+"""cosine of the tilt below which a puck lies on its side and can roll"""
+
+ROLLS_M_PER_STEP = 0.0004
+"""speed from which it does (0.03 m/s)"""
+
+PINNED_BELOW_M = 0.068
+"""height of a fist over the centre of a lying puck below which it is on it"""
+
+PRESS_M = 0.05
+"""the height it then aims at, so that it presses"""
 
 
 class GraspAndDrag(Expert):
@@ -85,9 +103,7 @@ class Retreat(Expert):
 
     A puck under the closed hand, held or pinned, is dragged back inside; open fingers around one are lifted off it. From a
     pushed one the fist backs off at constant height, so that the puck comes to rest standing: lifting first drags its near
-    edge up and sets it rolling, which nothing stops. Once clear, lift and wait. Overtaking a rolling puck and pinning it from
-    above saves more of the states twenty steps before a failure, but in closed loop the hand that comes late pushes it out:
-    worse than no recovery at all.
+    edge up and sets it rolling. Once clear, lift and wait.
     """
 
     inner_margin_m = 0.06
@@ -101,7 +117,7 @@ class Retreat(Expert):
         seen = Seen.of(obs)
         (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
         beside, above = math.hypot(hx - px, hy - py), hz - pz
-        over, grip = beside < 0.03, OPEN if seen.opening > 0.75 else CLOSED
+        over, grip = beside < OVER_BESIDE_M, OPEN if seen.opening > 0.75 else CLOSED
         if over and above < 0.07 and grip == CLOSED:
             return toward(seen.hand, *self.refuge(seen), hz, CLOSED)
         # Open fingers over the puck stand on both its sides: whatever moves them sideways takes it along, so they only lift.
@@ -116,3 +132,42 @@ class Retreat(Expert):
     def refuge(self, seen: Seen) -> Vec2:
         """Where a held puck is out of danger."""
         return inside(seen, self.inner_margin_m)
+
+
+class PinDown(Retreat):
+    """Recovery on an open table: retreat from a puck that stands; stop one that rolls on its side, and drag it back inside.
+
+    A tipped puck rolls until something stops it, at a fifth of the hand's speed: a fist that is in its way already stays
+    there, any other comes over it, goes along and presses it to the table.
+    """
+
+    def act(self, obs: Observation) -> Action:
+        """Stand in the way, drag back, come down on it, or rise to do so; a puck that stands or rests is for ``Retreat``."""
+        seen = Seen.of(obs)
+        (hx, hy, hz), (px, py, pz) = seen.hand, seen.object
+        vx, vy, _ = seen.object_velocity
+        beside, above = math.hypot(hx - px, hy - py), hz - pz
+        if beside > OVER_BESIDE_M and in_its_way(seen):
+            return np.array([0.0, 0.0, max(-1.0, 10.0 * min(PUSH_HEIGHT_M - above, 0.0)), CLOSED], np.float32)
+        if seen.upright > LIES_BELOW:
+            return super().act(obs)
+        if beside < OVER_BESIDE_M and above < PINNED_BELOW_M and seen.opening < FIST_BELOW:
+            return toward(seen.hand, *self.refuge(seen), pz + PRESS_M, CLOSED)
+        if math.hypot(vx, vy) < ROLLS_M_PER_STEP:
+            return super().act(obs)
+        if above > OVER_M or beside < 0.02:
+            return follow(seen, pz + (PRESS_M - 0.02 if beside < 0.015 else OVER_M + 0.02), CLOSED)
+        if beside < CLEAR_BESIDE_M:
+            return self.withdraw(seen)
+        return np.clip(np.array([100.0 * vx, 100.0 * vy, 1.0, CLOSED], np.float32), -1.0, 1.0)
+
+
+def in_its_way(seen: Seen) -> bool:
+    """Whether the puck moves towards a lowered hand that is close to it."""
+    vx, vy, _ = seen.object_velocity
+    speed = math.hypot(vx, vy)
+    if speed < 2 * ROLLS_M_PER_STEP or seen.hand[2] - seen.object[2] > PINNED_BELOW_M:
+        return False
+    x, y = seen.hand[0] - seen.object[0], seen.hand[1] - seen.object[1]
+    along, across = (x * vx + y * vy) / speed, (y * vx - x * vy) / speed
+    return 0.0 < along < 0.15 and abs(across) < 0.045

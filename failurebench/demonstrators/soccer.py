@@ -12,6 +12,7 @@ import numpy as np
 
 from failurebench.experts import (
     CLOSED,
+    FIST_BELOW,
     FIST_OPENING,
     OPEN,
     PUSH_HEIGHT_M,
@@ -21,6 +22,7 @@ from failurebench.experts import (
     Observation,
     Seen,
     Vec2,
+    follow,
     inside,
     outside,
     push,
@@ -37,9 +39,6 @@ CLEAR_M = 0.085
 
 GAP_M = 0.015
 """sideways error with which open fingers still come down on either side of the ball"""
-
-FIST_BELOW = 0.4
-"""gripper opening below which the fingers hold nothing and are a fist"""
 
 FIST_X_M, FIST_Y_M, FIST_MIDDLE_Y_M = 0.0154, 0.0187, 0.005
 """a fist seen from above: half its width and depth, and its middle relative to the hand"""
@@ -282,13 +281,6 @@ def catch(seen: Seen, target: Vec2) -> Action:
     if around:
         return follow(seen, bz + CARRY_HEIGHT_M, OPEN)
     return draw_back(seen)
-
-
-def follow(seen: Seen, z: float, grip: float) -> Action:
-    """Move over the ball, matching its speed."""
-    vx, vy, _ = seen.object_velocity
-    action = toward(seen.hand, seen.object[0], seen.object[1], z, grip, gain=15.0)
-    return np.clip(action + np.array([100.0 * vx, 100.0 * vy, 0.0, 0.0], np.float32), -1.0, 1.0)
 
 
 def over(seen: Seen) -> bool:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from failurebench.demonstrators.pushing import BoundarySeeker, ClumsyPusher, GraspAndDrag, Retreat
+from failurebench.demonstrators.pushing import BoundarySeeker, ClumsyPusher, GraspAndDrag, PinDown
 from failurebench.experts import Expert
 from failurebench.rewards.push import SUCCESS_RADIUS_M, push_reward
 from failurebench.rewards.shaping import Reward
@@ -43,7 +43,7 @@ class BoundedPush(Task):
         "task": GraspAndDrag,
         "pusher": ClumsyPusher,
         "failure": BoundarySeeker,
-        "recovery": Retreat,
+        "recovery": PinDown,
     }
     scene: ClassVar[Scene] = Scene("sawyer_xyz/sawyer_push_v3.xml")
     success_radius_m: ClassVar[float] = SUCCESS_RADIUS_M
