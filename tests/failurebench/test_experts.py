@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
@@ -112,6 +113,27 @@ def test_recovery_lifts_open_fingers_off_a_puck_instead_of_taking_it_along():
         after = Seen.of(obs[0])
         assert after.hand[2] > 0.15
         assert np.hypot(*(np.array(after.object[:2]) - seen.object[:2])) < 0.005
+
+
+@pytest.mark.parametrize("way", [(-1, 0), (1, 0), (0, -1)])
+def test_recovery_stops_a_puck_that_rolls_on_its_side_where_holding_still_lets_it_out(way):
+    lost = {}
+    for who in ("recovery", "nobody"):
+        env = gymnasium.make(HARD, stop_on_success=False, start_range="narrow").unwrapped
+        recovery = env.expert("recovery")
+        recovery.reset(np.random.default_rng(0))
+        env.reset(seed=0)
+        # Its axis lies across the way it rolls, at 0.16 m/s: that is what tipped pucks did in training.
+        sawyer, radius, speed, half = env._episode.sawyer, 0.02, 0.16, np.sqrt(0.5)
+        across = (-way[1], way[0])
+        sawyer.data.qpos[9:16] = (0.0, 0.72, radius, half, -half * across[1], half * across[0], 0.0)
+        sawyer.data.qvel[9:15] = (speed * way[0], speed * way[1], 0.0, 0.0, 0.0, speed / radius)
+        obs, lost[who] = env.step(np.zeros(4, np.float32))[0], False
+        for _ in range(80):
+            action = recovery.act(obs) if who == "recovery" else np.zeros(4, np.float32)
+            obs, *_, info = env.step(action)
+            lost[who] = lost[who] or info["failure"]
+        assert lost[who] == (who == "nobody")
 
 
 @pytest.mark.parametrize("kind", ["task", "pusher", "failure", "recovery"])
