@@ -21,7 +21,7 @@ WHERE_AND_HOW_LONG = {
 }  # fmt: skip
 """settings that name a run or its place, change nothing that is learned, or have a column of their own"""
 
-OF_THE_GATE = ("gate.", "handover_price", "offline.risk.", "offline.calibration.", "offline.recovery_bc.")
+OF_THE_GATE = ("gate.", "credit", "handover_price", "offline.risk.", "offline.calibration.", "offline.recovery_bc.")
 """settings that reach only methods with a gate"""
 
 

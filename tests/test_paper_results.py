@@ -134,15 +134,16 @@ def test_a_run_is_told_by_what_differs_from_the_paper_configuration(tmp_path):
     assert paper["online"]["ppo"]["lr"] == 2e-5
     online = {**paper["online"], **settings, "steps": 5, "bundle": str(tmp_path / "bundle"), "credit": "mask"}
     online["gate"] = {**paper["online"]["gate"], "threshold": 0.25}
+    online["ppo"] = {**paper["online"]["ppo"], "clip": 0.3}
     (folder / "config.yaml").write_text(yaml.safe_dump(online))
     (tmp_path / "bundle").mkdir()
     offline = {**paper["offline"], "out": "elsewhere", "seed": 3, "risk": {**paper["offline"]["risk"], "horizon": 4}}
     (tmp_path / "bundle" / "config.yaml").write_text(yaml.safe_dump(offline))
-    assert variant_of(read_run(folder)) == "credit=mask gate.threshold=0.25 offline.risk.horizon=4"
+    assert variant_of(read_run(folder)) == "credit=mask gate.threshold=0.25 offline.risk.horizon=4 ppo.clip=0.3"
     ungated = folder.parent.parent / "uni-o4" / "seed-0"
     ungated.parent.mkdir()
     folder.rename(ungated)  # what no gate is there to heed makes no variant
-    assert variant_of(read_run(ungated)) == "credit=mask"
+    assert variant_of(read_run(ungated)) == "ppo.clip=0.3"
 
 
 # ---------------------------------------------------------------- figures and tables
