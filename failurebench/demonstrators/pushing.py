@@ -43,6 +43,9 @@ PINNED_BELOW_M = 0.068
 PRESS_M = 0.05
 """the height it then aims at, so that it presses"""
 
+HITS_AHEAD_M, HITS_BESIDE_M = 0.15, 0.045
+"""how far ahead of a moving puck, and beside its way, a lowered fist will be hit: radius, half a fist and some"""
+
 
 class GraspAndDrag(Expert):
     """The competent way: come from above, close the fingers round the puck, drag it to the goal."""
@@ -170,4 +173,4 @@ def in_its_way(seen: Seen) -> bool:
         return False
     x, y = seen.hand[0] - seen.object[0], seen.hand[1] - seen.object[1]
     along, across = (x * vx + y * vy) / speed, (y * vx - x * vy) / speed
-    return 0.0 < along < 0.15 and abs(across) < 0.045
+    return 0.0 < along < HITS_AHEAD_M and abs(across) < HITS_BESIDE_M

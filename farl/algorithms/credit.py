@@ -35,8 +35,9 @@ def assign(
 ) -> Credit:
     """Action, log-probability and weight of every step.
 
-    * ``handover`` (default): the task policy's own action where it called recovery; what it proposes while recovery acts
-      changes nothing that happens, so those steps train the critic only (docs/method.md argues it from measurements).
+    * ``handover`` (default): the task policy's own action where it called recovery; what it proposes while recovery acts is
+      not executed and only says when recovery may let go, so those steps train the critic only (docs/method.md has the
+      measurements).
     * ``proposed``: the task policy's own action on every step.
     * ``mask``: gated steps train the critic only, the one that called recovery included.
     * ``executed`` (the paper): the recovery action. It was not drawn from the policy, so the ratio starts at one but
