@@ -140,7 +140,7 @@ class Retreat(Expert):
 class PinDown(Retreat):
     """Recovery on an open table: retreat from a puck that stands; stop one that rolls on its side, and drag it back inside.
 
-    A tipped puck rolls until something stops it, at a fifth of the hand's speed: a fist that is in its way already stays
+    A tipped puck rolls until something stops it, more slowly than the hand can move: a fist that is in its way already stays
     there, any other comes over it, goes along and presses it to the table.
     """
 
